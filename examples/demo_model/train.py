@@ -100,9 +100,7 @@ def stream(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> torch.Tensor
 @torch.no_grad()
 def perplexity(model: LlamaForCausalLM, windows: torch.Tensor, batch: int) -> float:
     model.eval()
-    total = sum(
-        model(input_ids=w, labels=w).loss.float().item() * len(w) for w in windows.split(batch)
-    )
+    total = sum(model(input_ids=w, labels=w).loss.float().item() * len(w) for w in windows.split(batch))
     model.train()
     return math.exp(total / len(windows))
 

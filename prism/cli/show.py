@@ -1,0 +1,89 @@
+"""What the command line shows: progress bars on stderr, tables on stdout."""
+
+import logging
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+log = logging.getLogger("prism")
+
+
+class Bars:
+    """Progress bars with tokens per second and time left; every note also goes to the run's log."""
+
+    def __init__(self, quiet: bool) -> None:
+        self._quiet = quiet
+        self._console = Console(stderr=True)
+        self._bars = Progress(
+            TextColumn("{task.description:>6}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[speed]:>14}"),
+            TimeRemainingColumn(),
+            console=self._console,
+            disable=quiet,
+        )
+        self._task: TaskID | None = None
+        self._tokens = 0
+
+    def __enter__(self) -> "Bars":
+        self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bars.stop()
+
+    def start(self, phase: str, rows: int) -> None:
+        log.info("%s: %d rows", phase, rows)
+        self._task, self._tokens = self._bars.add_task(phase, total=rows, speed=""), 0
+
+    def advance(self, rows: int, tokens: int) -> None:
+        assert self._task is not None
+        self._tokens += tokens
+        task = self._bars.tasks[self._task]
+        speed = f"{self._tokens / task.elapsed:,.0f} tok/s" if task.elapsed else ""
+        self._bars.update(self._task, advance=rows, speed=speed)
+
+    def note(self, message: str) -> None:
+        log.info("%s", message)
+        if not self._quiet:
+            self._console.print(escape(message), style="dim", highlight=False)
+
+
+def show_summary(summary: dict[str, Any]) -> None:
+    """The tables at the end of a run."""
+    console = Console()
+    rows, target, chosen = summary["rows"], summary["target"], summary["selection"]
+    facts = Table("rows", *(name.replace("_", " ") for name in rows), title="pool")
+    facts.add_row("", *(f"{n:,}" for n in rows.values()))
+    console.print(facts)
+    spread = Table("", *target["preference"], title="quantiles")
+    spread.add_row(f"preference of {target['pairs']} pairs", *(f"{v:.3f}" for v in target["preference"].values()))
+    spread.add_row("score", *(f"{v:.3g}" for v in summary["score"].values()))
+    console.print(spread)
+    pairs = Table("pair", "preference", "prompt", title="most and least preferred pairs")
+    for pair in target["most_preferred"] + target["least_preferred"]:
+        prompt = " ".join(pair["prompt"].split())
+        pairs.add_row(escape(pair["id"]), f"{pair['preference']:.3f}", escape(prompt[:70] + "…" * (len(prompt) > 70)))
+    console.print(pairs)
+    sources = Table(
+        "source",
+        "rows",
+        "share",
+        title=f"selected: {chosen['rows']:,} rows, {chosen['response_tokens']:,} response tokens",
+    )
+    for source, count in chosen["sources"].items():
+        sources.add_row(escape(source), f"{count:,}", f"{count / chosen['rows']:.1%}")
+    console.print(sources)
+    console.print(
+        f"predicted first-order gain in K per unit of learning rate: {chosen['gain']:.4g} "
+        f"(a random selection of the same size: {chosen['random_gain']:.4g})",
+        highlight=False,
+    )
+    console.print(
+        f"{summary['seconds']:.1f} s, {summary['peak_memory_mb']:,} MiB; everything is in {escape(summary['out'])}",
+        highlight=False,
+    )

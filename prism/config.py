@@ -1,0 +1,144 @@
+"""The one typed config behind the command line, `--config` files and run folders."""
+
+import glob
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from prism.budget import Budget
+from prism.errors import ConfigError
+from prism.files import write_whole
+
+
+def _option(
+    stage: Literal["data", "scoring", "selection", "display"], help: str, default: Any = ..., **more: Any
+) -> Any:
+    """A field; a run folder refuses a changed "scoring" field, knows "data" by their contents, and ignores the rest."""
+    return Field(default, description=help, json_schema_extra={"stage": stage}, **more)
+
+
+class SelectConfig(BaseModel):
+    """Everything that `prism select` can be told."""
+
+    model_config = ConfigDict(extra="forbid", validate_by_name=True, validate_by_alias=True, serialize_by_alias=True)
+
+    model: str = _option("data", "Causal LM: a folder or a hub id.")
+    adapter: str | None = _option("data", "PEFT LoRA adapter on it: a folder or a hub id.", None)
+    tokenizer: str | None = _option("data", "Tokenizer, where it is not the model's own.", None)
+    revision: str | None = _option("data", "Revision of a hub model.", None)
+    pool: list[str] = _option("data", "Candidate rows: files, globs, saved datasets folders, hub ids.", min_length=1)
+    target: list[str] = _option("data", "Target pairs (prompt, chosen, rejected), from the same places.", min_length=1)
+    out: str = _option("display", "Run folder.")
+    budget: str = _option("selection", "A share (5%), samples (1000) or response tokens ('200k tok').", "5%")
+    order: Literal["top", "bottom"] = _option(
+        "selection", "Keep the highest (top) or the lowest (bottom) scores.", "top"
+    )
+    cap_per_source: str | None = _option(
+        "selection", "At most so many rows of a source, or a share of the budget.", None
+    )
+    keep_duplicates: bool = _option("selection", "Keep rows that say exactly the same.", False)
+    columns: dict[str, str] = _option("scoring", "Your pool's columns: prompt=question,completion=answer.", {})
+    target_columns: dict[str, str] = _option("scoring", "Your target's columns, likewise.", {})
+    parameters: str = _option(
+        "scoring", "What carries gradients: auto, lora, linear, all, or a regular expression on names.", "auto"
+    )
+    lora_rank: int = _option("scoring", "Rank of a LoRA attached for scoring.", 16, ge=1)
+    lora_alpha: int | None = _option("scoring", "Its alpha; twice the rank unless given.", None, ge=1)
+    curvature: Literal["identity"] = _option("scoring", "Curvature of the SFT loss.", "identity")
+    gradient_norms: bool = _option("scoring", "Also gradient norms, at some cost.", False)
+    responses: Literal["last", "all"] = _option("scoring", "Loss on the last assistant turn, or on all.", "last")
+    plain: bool = _option("scoring", "Join prompt and completion as text, without the chat template.", False)
+    max_length: int | None = _option("scoring", "Longest sample in tokens; 2,048 or the model's limit.", None, ge=2)
+    batch_tokens: int = _option("scoring", "Padded tokens per batch.", 8192, ge=1)
+    dtype: str = _option("scoring", "auto (the checkpoint's), float32, bfloat16, float16, float64.", "auto")
+    device: str = _option("display", "auto, cpu, cuda, cuda:1, mps.", "auto")
+    seed: int = _option("scoring", "Seed of whatever is random.", 0, ge=0)
+    on_bad_row: Literal["skip", "stop"] = _option("display", "Set bad rows aside, or stop at the first.", "skip")
+    trust_remote_code: bool = _option("scoring", "Run code that comes with a model.", False)
+    allow_pickle: bool = _option("scoring", "Load pickle weights, which can run code.", False)
+    quiet: bool = _option("display", "Print errors only.", False)
+    as_json: bool = _option("display", "Print the summary as one JSON object.", False, alias="json")
+
+    @field_validator("pool", "target", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
+
+    @field_validator("budget", "cap_per_source", mode="before")
+    @classmethod
+    def _amount(cls, value: Any) -> Any:
+        if isinstance(value, bool) or not isinstance(value, str | int | None):
+            raise ValueError("write a share as '5%', a number of samples as 1000, tokens as '200k tok'")
+        return None if value is None else str(value)
+
+    @field_validator("budget", "cap_per_source")
+    @classmethod
+    def _parses(cls, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                Budget.parse(value)
+            except ConfigError as error:
+                raise ValueError(str(error)) from error
+        return value
+
+    def stage(self, stage: str) -> dict[str, Any]:
+        """The fields of one stage, by name."""
+        fields = type(self).model_fields.items()
+        return {n: getattr(self, n) for n, f in fields if f.json_schema_extra["stage"] == stage}  # type: ignore[index]
+
+    def absolute(self) -> "SelectConfig":
+        """The same with local paths made absolute, so that a run can be repeated from anywhere."""
+        update: dict[str, Any] = {"out": str(Path(self.out).expanduser().absolute())}
+        update |= {n: [_absolute(place) for place in getattr(self, n)] for n in ("pool", "target")}
+        places = {n: getattr(self, n) for n in ("model", "adapter", "tokenizer")}
+        update |= {n: _absolute(place) for n, place in places.items() if place is not None}
+        return self.model_copy(update=update)
+
+    def save(self, path: Path) -> None:
+        text = yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        write_whole(path, "# prism select --config THIS_FILE repeats the run\n" + text)
+
+
+def load_config(path: Path | None, given: Mapping[str, Any]) -> SelectConfig:
+    """The config of a YAML file (or none), overridden by the options that were `given`.
+
+    Raises:
+        ConfigError: the file can't be read, or a field is unknown, missing or malformed.
+    """
+    fields: dict[str, Any] = {}
+    if path is not None:
+        try:
+            loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise ConfigError(f"the config {path} can't be read: {error}") from error
+        if not isinstance(loaded, dict):
+            raise ConfigError(f"the config {path} must be a mapping of option names to values")
+        fields = {str(name).replace("-", "_"): value for name, value in loaded.items()}
+    fields |= given
+    try:
+        return SelectConfig.model_validate(fields)
+    except ValidationError as error:
+        raise ConfigError(_explain(error, path)) from error
+
+
+def _explain(error: ValidationError, path: Path | None) -> str:
+    lines = []
+    for problem in error.errors():
+        name = "--" + str(problem["loc"][0]).replace("_", "-") if problem["loc"] else "config"
+        reason = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "missing":
+            reason = "is required"
+        elif problem["type"] == "extra_forbidden":
+            reason = "is no option"
+        lines.append(f"{name}: {reason}")
+    return "; ".join(lines) + (f" (config {path})" if path else "")
+
+
+def _absolute(place: str) -> str:
+    """What lies here becomes absolute; hub ids, and what exists nowhere, stay as they are."""
+    path = Path(place).expanduser()
+    here = path.exists() or glob.has_magic(place) or Path(place.rpartition(":")[0] or "?").is_dir()
+    return str(path.absolute()) if here else place

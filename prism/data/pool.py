@@ -1,0 +1,184 @@
+"""Pools of candidate samples and sets of target pairs, read lazily and as often as needed."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Generic, Literal, Protocol, TypeVar
+
+from prism.data.forms import FIELDS, Columns, pair_messages, pool_messages
+from prism.data.rows import Ids, Pair, Row, content_hash
+from prism.data.sources import Record, Source, open_sources
+from prism.errors import BadRow, ConfigError, DataError, RowError
+
+OnBadRow = Literal["skip", "stop"]
+
+
+class HasId(Protocol):
+    @property
+    def id(self) -> str: ...
+
+
+T = TypeVar("T", bound=HasId)
+Where = str | Path | Sequence[str | Path] | Sequence[Record]
+Normalise = Callable[[Record, Columns, Ids, Source, int], T]
+
+
+class Rows(Generic[T]):
+    """Rows of one kind, from any number of sources, in the order of the sources.
+
+    Iterating reads the sources anew and yields the good rows; `rejected` and `len()` come from one full reading, which
+    happens at the first use. Nothing but ids stays in memory.
+    """
+
+    def __init__(
+        self, sources: Sequence[Source], normalise: Normalise[T], columns: Columns, on_bad_row: OnBadRow
+    ) -> None:
+        self.sources = tuple(sources)
+        self.on_bad_row = on_bad_row
+        self._normalise = normalise
+        self._columns = columns
+
+    def __iter__(self) -> Iterator[T]:
+        return (row for row in self.read() if not isinstance(row, BadRow))
+
+    def __len__(self) -> int:
+        return self._scan[0]
+
+    @property
+    def rejected(self) -> list[BadRow]:
+        return self._scan[1]
+
+    @cached_property
+    def fingerprints(self) -> dict[str, str]:
+        """Source name → sha256 of its contents."""
+        return {source.name: source.fingerprint() for source in self.sources}
+
+    @cached_property
+    def _scan(self) -> tuple[int, list[BadRow]]:
+        good, bad = 0, []
+        for row in self.read():
+            if isinstance(row, BadRow):
+                if self.on_bad_row == "stop":
+                    raise DataError(f"bad row in {row} (--on-bad-row skip sets such rows aside)")
+                bad.append(row)
+            else:
+                good += 1
+        return good, bad
+
+    def require_rows(self, what: str) -> None:
+        """Raises DataError where there is no good row at all, saying why."""
+        if len(self):
+            return
+        names = ", ".join(source.name for source in self.sources)
+        if not self.rejected:
+            raise DataError(f"the {what} is empty: {names} holds no rows")
+        raise DataError(f"all {len(self.rejected)} rows of the {what} were rejected; the first: {self.rejected[0]}")
+
+    def read(self) -> Iterator[T | BadRow]:
+        """Every row in order, bad ones included."""
+        ids = Ids()
+        for source in self.sources:
+            for line, record in source.read():
+                try:
+                    if isinstance(record, RowError):
+                        raise record
+                    yield self._normalise(record, self._columns, ids, source, line)
+                except RowError as error:
+                    yield BadRow(source.name, line, str(error))
+
+
+Pool = Rows[Row]
+Target = Rows[Pair]
+
+
+def load_pool(
+    where: Where,
+    *,
+    columns: Mapping[str, str] | None = None,
+    on_bad_row: OnBadRow = "skip",
+) -> Pool:
+    """Candidate samples from files, globs, a saved `datasets` folder, a hub id, or a list of dicts.
+
+    Args:
+        where: one place or several; rows keep this order.
+        columns: field → the user's column name, for example `{"prompt": "question", "completion": "answer"}`.
+        on_bad_row: `"skip"` collects bad rows in `.rejected`; `"stop"` makes the first one an error.
+
+    Raises:
+        DataError: a file is missing or unreadable, no row can be used, or the first bad row with `"stop"`.
+    """
+    pool = open_pool(where, columns=columns, on_bad_row=on_bad_row)
+    pool.require_rows("pool")
+    return pool
+
+
+def load_target(
+    where: Where,
+    *,
+    columns: Mapping[str, str] | None = None,
+    on_bad_row: OnBadRow = "skip",
+) -> Target:
+    """Target pairs with `prompt`, `chosen` and `rejected` (strings or message lists); arguments as `load_pool`'s."""
+    target = open_target(where, columns=columns, on_bad_row=on_bad_row)
+    target.require_rows("target")
+    return target
+
+
+def open_pool(where: Where, *, columns: Mapping[str, str] | None = None, on_bad_row: OnBadRow = "skip") -> Pool:
+    """`load_pool` without reading anything yet."""
+    return Rows(open_sources(where), _pool_row, _checked(columns), on_bad_row)
+
+
+def open_target(where: Where, *, columns: Mapping[str, str] | None = None, on_bad_row: OnBadRow = "skip") -> Target:
+    """`load_target` without reading anything yet."""
+    return Rows(open_sources(where), _pair, _checked(columns), on_bad_row)
+
+
+def _checked(columns: Mapping[str, str] | None) -> Columns:
+    for field in columns or {}:
+        if field not in FIELDS:
+            raise ConfigError(f"columns: unknown field {field!r}; known fields are {', '.join(FIELDS)}")
+    return Columns(columns or {})
+
+
+def _pool_row(record: Record, columns: Columns, ids: Ids, source: Source, line: int) -> Row:
+    messages, strings = pool_messages(record, columns)
+    content = content_hash(messages)
+    own_source = columns.get(record, "source") or (record.get("dataset") if "source" not in columns.names else None)
+    return Row(
+        id=_identify(record, columns, ids, content),
+        messages=messages,
+        strings=strings,
+        source=own_source if isinstance(own_source, str) else source.stem,
+        content=content,
+        file=source.name,
+        line=line,
+        record=record,
+    )
+
+
+def _pair(record: Record, columns: Columns, ids: Ids, source: Source, line: int) -> Pair:
+    chosen, rejected, strings = pair_messages(record, columns)
+    content = content_hash(chosen, rejected)
+    return Pair(
+        id=_identify(record, columns, ids, content),
+        chosen=chosen,
+        rejected=rejected,
+        strings=strings,
+        content=content,
+        file=source.name,
+        line=line,
+        record=record,
+    )
+
+
+def _identify(record: Record, columns: Columns, ids: Ids, content: str) -> str:
+    own: Any = columns.get(record, "id")
+    if isinstance(own, bool) or not isinstance(own, str | int | None):
+        raise RowError(f"id must be a string or a whole number, not {type(own).__name__}")
+    if isinstance(own, str) and (not own.strip() or not own.isprintable()):
+        raise RowError(f"id {own[:40]!r} is blank or holds control characters")
+    try:
+        return ids.assign(None if own is None else str(own), content)
+    except ValueError as error:
+        raise RowError(str(error)) from error

@@ -1,0 +1,108 @@
+"""Render conversations with the tokenizer's own chat template and find the response in what it renders.
+
+The response is found without knowing the template: a rendering with the answer replaced by a marker shows what the
+template writes before and after the answer. What lies between is the answer, however the template trimmed it.
+"""
+
+import datetime
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import jinja2
+
+from prism.data.rows import Message
+from prism.errors import RowError
+
+# Templates that print today's date would make scores depend on the day; this is Llama 3's own fallback date.
+FROZEN_TODAY = datetime.datetime(2024, 7, 26)
+MARKER = "\u2603PRISM\u2603"
+Span = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """Text and the [start, end) characters of each response, its end-of-turn marker included."""
+
+    text: str
+    responses: tuple[Span, ...]
+
+
+class ChatTemplate:
+    """The tokenizer's chat template, with the clock stopped."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+
+    def render(self, messages: Sequence[Message], responses: Sequence[int]) -> Rendered:
+        """Render a conversation and find the turns `responses` (indices of assistant messages) in it.
+
+        Raises:
+            RowError: the template refuses the conversation, or does not show one of the responses.
+        """
+        text = self._apply(messages)
+        return Rendered(text, tuple(self._find(text, messages, turn) for turn in responses))
+
+    def _find(self, text: str, messages: Sequence[Message], turn: int) -> Span:
+        marked = self._apply([*messages[:turn], {**messages[turn], "content": MARKER}, *messages[turn + 1 :]])
+        start = marked.find(MARKER)
+        if start < 0:
+            raise RowError("the chat template does not show the response")
+        before, after = marked[:start], marked[start + len(MARKER) :]
+        end = len(text) - len(after)
+        if not (text.startswith(before) and text.endswith(after) and end >= start):
+            # The template moves parts of the answer (a thinking section, say): what differs is the answer.
+            start = _shared(text, marked)
+            end = len(text) - _shared(text[start:][::-1], marked[start:][::-1])
+            after = text[end:]
+        if not text[start:end].strip():
+            raise RowError("the chat template leaves nothing of the response")
+        if after.startswith(self.end_of_turn):
+            end += len(self.end_of_turn)
+        return start, end
+
+    @cached_property
+    def end_of_turn(self) -> str:
+        """What the template writes after an answer, up to the first special token; without one, up to its last
+        visible character (often nothing)."""
+        probe = self._apply([{"role": "user", "content": "Hi"}, {"role": "assistant", "content": MARKER}])
+        after = probe[probe.rfind(MARKER) + len(MARKER) :]
+        ends = [after.find(t) + len(t) for t in special_tokens(self._tokenizer) if t in after]
+        return after[: min(ends)] if ends else after.rstrip()
+
+    def _apply(self, messages: Sequence[Message]) -> str:
+        try:
+            text = self._tokenizer.apply_chat_template(
+                list(messages), tokenize=False, strftime_now=FROZEN_TODAY.strftime
+            )
+        except (jinja2.TemplateError, TypeError, ValueError, KeyError, IndexError) as error:
+            raise RowError(f"the chat template refuses the conversation: {error}") from error
+        assert isinstance(text, str)
+        return text
+
+
+def _shared(a: str, b: str) -> int:
+    """Length of the longest common beginning."""
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+
+
+def special_tokens(tokenizer: Any) -> set[str]:
+    """Every token that the tokenizer never splits: special tokens and added ones that are not words."""
+    added = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
+    return {token for token in added | set(tokenizer.all_special_tokens) if token.strip()}
+
+
+def render_plain(messages: Sequence[Message], strings: bool, responses: Sequence[int], eos: str) -> Rendered:
+    """Text for tokenizers with no template: prompt and completion strings joined as they are, other turns by blank
+    lines; each response ends with the end-of-text token, if there is one."""
+    text, spans = "", []
+    for turn, message in enumerate(messages):
+        if turn and not strings:
+            text += "\n\n"
+        start = len(text)
+        text += message["content"]
+        if turn in responses:
+            text += eos
+            spans.append((start, len(text)))
+    return Rendered(text, tuple(spans))

@@ -1,0 +1,308 @@
+"""Load a causal language model and its adapter from a folder or the hub."""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from prism.data import Encoder, Responses
+from prism.errors import ConfigError, ModelError, first_line
+from prism.model.fingerprint import model_fingerprints
+from prism.model.parameters import choose_parameters, lora_names
+
+DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+DEFAULT_MAX_LENGTH = 2048
+
+
+@dataclass
+class Model:
+    """A causal LM in evaluation mode, its tokenizer, and the parameters that carry gradients.
+
+    Nothing requires gradients outside the passes that ask for them. `notices` are things that the user should know.
+    """
+
+    network: Any
+    tokenizer: Any
+    which: str = "auto"
+    notices: list[str] = field(default_factory=list)
+    fingerprints: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.network.eval().requires_grad_(False)
+        self.parameters: dict[str, nn.Parameter] = choose_parameters(self.network, self.which)
+
+    @property
+    def device(self) -> torch.device:
+        return next(iter(self.parameters.values())).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return next(iter(self.parameters.values())).dtype
+
+    @cached_property
+    def longest(self) -> int | None:
+        """Positions that the model has, or None where it has no limit."""
+        return getattr(self.network.config.get_text_config(), "max_position_embeddings", None)
+
+    @contextlib.contextmanager
+    def requiring_grad(self) -> Iterator[None]:
+        """The chosen parameters require gradients inside, and nothing does outside."""
+        for parameter in self.parameters.values():
+            parameter.requires_grad_(True)
+        try:
+            yield
+        finally:
+            for parameter in self.parameters.values():
+                parameter.requires_grad_(False)
+
+    def encoder(self, *, max_length: int | None = None, responses: Responses = "last", plain: bool = False) -> Encoder:
+        """The encoder for this model; `max_length` None is 2,048 tokens or the model's own limit, whichever is less.
+
+        Raises:
+            ConfigError: `max_length` is beyond what the model has positions for.
+        """
+        if max_length is not None and self.longest is not None and max_length > self.longest:
+            raise ConfigError(f"max_length {max_length} is beyond the model's {self.longest} positions")
+        length = max_length or min(DEFAULT_MAX_LENGTH, self.longest or DEFAULT_MAX_LENGTH)
+        vocabulary = self.network.get_input_embeddings().weight.shape[0]
+        return Encoder(self.tokenizer, max_length=length, responses=responses, plain=plain, vocabulary=vocabulary)
+
+
+@dataclass(frozen=True)
+class Places:
+    """Local folders of a model, its adapter and its tokenizer; hub ids are fetched on the way."""
+
+    model: Path
+    adapter: Path | None
+    tokenizer: Path
+
+    def fingerprints(self) -> dict[str, str]:
+        return model_fingerprints(self.model, self.adapter, self.tokenizer)
+
+
+def find_model(
+    model: str | Path,
+    adapter: str | Path | None = None,
+    *,
+    tokenizer: str | Path | None = None,
+    revision: str | None = None,
+    allow_pickle: bool = False,
+) -> Places:
+    """Resolve folders and hub ids, without loading anything.
+
+    Raises:
+        ModelError: a place does not exist, or does not hold what it should in a safe format.
+    """
+    folder = _folder(model, "model", revision)
+    if not (folder / "config.json").exists():
+        hint = (
+            "it is a PEFT adapter: give its base as --model and this folder as --adapter"
+            if (folder / "adapter_config.json").exists()
+            else "it has no config.json"
+        )
+        raise ModelError(f"{model} is not a model folder: {hint}")
+    _require_safe(folder, "model", allow_pickle)
+    adapter_folder = None if adapter is None else _folder(adapter, "adapter", None)
+    if adapter_folder is not None:
+        if not (adapter_folder / "adapter_config.json").exists():
+            raise ModelError(f"{adapter} is not a PEFT adapter: it has no adapter_config.json")
+        _require_safe(adapter_folder, "adapter", allow_pickle)
+    return Places(folder, adapter_folder, _folder(tokenizer, "tokenizer", None) if tokenizer else folder)
+
+
+def load_model(
+    model: str | Path,
+    *,
+    adapter: str | Path | None = None,
+    tokenizer: str | Path | None = None,
+    revision: str | None = None,
+    parameters: str = "auto",
+    device: str = "auto",
+    dtype: str = "auto",
+    lora_rank: int = 16,
+    lora_alpha: int | None = None,
+    seed: int = 0,
+    trust_remote_code: bool = False,
+    allow_pickle: bool = False,
+) -> Model:
+    """Load a causal LM, and a LoRA adapter on it if one is named, ready to be scored.
+
+    Args:
+        model: folder or hub id of any `AutoModelForCausalLM`.
+        parameters: what carries gradients; see `choose_parameters`. `"lora"` without an adapter attaches a new one of
+            rank `lora_rank` to all linear layers, seeded with `seed`.
+        device: `"auto"` (CUDA, else MPS, else CPU) or a torch device.
+        dtype: `"auto"` (the checkpoint's own), `"float32"`, `"bfloat16"`, `"float16"` or `"float64"`.
+
+    Raises:
+        ModelError: something is missing, doesn't fit, or could only be loaded by running foreign code.
+        ConfigError: an option is malformed.
+    """
+    places = find_model(model, adapter, tokenizer=tokenizer, revision=revision, allow_pickle=allow_pickle)
+    target_device = choose_device(device)
+    network = _load_network(places.model, choose_dtype(dtype), trust_remote_code, allow_pickle)
+    notices: list[str] = []
+    if places.adapter is not None:
+        network = _load_adapter(network, places.adapter)
+    elif parameters == "lora":
+        network = _attach_lora(network, lora_rank, lora_alpha, seed)
+        notices.append(
+            f"a new LoRA of rank {lora_rank} was attached (seed {seed}): its B is zero, so the gradient of every A "
+            "vanishes and only the B factors are scored"
+        )
+    try:
+        network = network.to(target_device)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(f"device {device!r} can't hold the model: {first_line(error)}") from error
+    return Model(
+        network, _load_tokenizer(places.tokenizer, trust_remote_code), parameters, notices, places.fingerprints()
+    )
+
+
+def choose_device(device: str) -> torch.device:
+    """Raises ConfigError where torch knows no such device, or it is not here."""
+    if device == "auto":
+        mps = torch.backends.mps.is_available()
+        return torch.device("cuda" if torch.cuda.is_available() else "mps" if mps else "cpu")
+    try:
+        chosen = torch.device(device)
+        torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ConfigError(f"device {device!r} can't be used here: {first_line(error)}") from error
+    return chosen
+
+
+def choose_dtype(dtype: str) -> torch.dtype | str:
+    if dtype != "auto" and dtype not in DTYPES:
+        raise ConfigError(f"dtype {dtype!r} is unknown; known are auto, {', '.join(DTYPES)}")
+    return DTYPES.get(dtype, "auto")
+
+
+def _folder(place: str | Path, what: str, revision: str | None) -> Path:
+    path = Path(place).expanduser()
+    if path.is_dir():
+        return path
+    if path.exists():
+        raise ModelError(f"the {what} {place} is a file: name the folder that holds it")
+    text = str(place)
+    if text.count("/") > 1 or text.startswith((".", "/", "~")) or "/" not in text:
+        raise ModelError(f"the {what} {place} does not exist: give a folder or a hub id (org/name)")
+    from huggingface_hub import snapshot_download
+
+    patterns = ["*.json", "*.safetensors", "*.bin", "*.jinja", "*.model", "*.txt", "*.py"]
+    try:
+        return Path(snapshot_download(text, revision=revision, allow_patterns=patterns))
+    except Exception as error:
+        raise ModelError(
+            f"the {what} {place} is no folder here and can't be had from the hub: {first_line(error)}"
+        ) from error
+
+
+def _require_safe(folder: Path, what: str, allow_pickle: bool) -> None:
+    if any(folder.glob("*.safetensors")):
+        return
+    pickles = sorted(p.name for pattern in ("*.bin", "*.pt", "*.pth") for p in folder.glob(pattern))
+    if not pickles:
+        raise ModelError(f"the {what} {folder} holds no weights (*.safetensors)")
+    if not allow_pickle:
+        raise ModelError(
+            f"the {what} {folder} holds only pickle weights ({pickles[0]}), which can run code when they are loaded: "
+            "convert them to safetensors, or pass --allow-pickle if you trust them"
+        )
+
+
+def _load_network(folder: Path, dtype: torch.dtype | str, trust_remote_code: bool, allow_pickle: bool) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    with _quiet_transformers():
+        try:
+            network, info = AutoModelForCausalLM.from_pretrained(
+                folder,
+                dtype=dtype,
+                trust_remote_code=trust_remote_code,
+                use_safetensors=None if allow_pickle else True,
+                output_loading_info=True,
+            )
+        except Exception as error:
+            hint = "; pass --trust-remote-code if you trust it" if "trust_remote_code" in str(error) else ""
+            raise ModelError(f"the model {folder} can't be loaded: {first_line(error)}{hint}") from error
+    missing = sorted(info["missing_keys"]) + sorted(str(k[0]) for k in info["mismatched_keys"])
+    if missing:
+        raise ModelError(
+            f"the model {folder} lacks {len(missing)} weights that its config asks for, such as {missing[0]}"
+        )
+    network.config.use_cache = False
+    return network
+
+
+def _load_tokenizer(folder: Path, trust_remote_code: bool) -> Any:
+    from transformers import AutoTokenizer
+
+    with _quiet_transformers():
+        try:
+            return AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
+        except Exception as error:
+            raise ModelError(f"the tokenizer in {folder} can't be loaded: {first_line(error)}") from error
+
+
+def _load_adapter(network: Any, folder: Path) -> Any:
+    from peft import PeftConfig, PeftModel, get_peft_model_state_dict
+    from safetensors.torch import load_file
+
+    try:
+        config = PeftConfig.from_pretrained(str(folder))
+    except Exception as error:
+        raise ModelError(f"the adapter {folder} can't be read: {first_line(error)}") from error
+    if config.peft_type != "LORA":
+        raise ModelError(f"the adapter {folder} is of type {config.peft_type}; only LoRA adapters can be scored")
+    try:
+        wrapped = PeftModel.from_pretrained(network, str(folder))
+    except Exception as error:
+        raise ModelError(f"the adapter {folder} does not fit the model: {first_line(error)}") from error
+    if (weights := folder / "adapter_model.safetensors").exists():
+        stored, held = set(load_file(weights)), set(get_peft_model_state_dict(wrapped))
+        if odd := sorted(stored ^ held):
+            where = "in the adapter but not in the model" if odd[0] in stored else "in the model but not in the adapter"
+            raise ModelError(
+                f"the adapter {folder} does not fit the model: {odd[0]} is {where} ({len(odd)} such weights)"
+            )
+    if not lora_names(wrapped):
+        raise ModelError(f"the adapter {folder} has no LoRA factors")
+    return wrapped
+
+
+def _attach_lora(network: Any, rank: int, alpha: int | None, seed: int) -> Any:
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(r=rank, lora_alpha=alpha or 2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
+    with torch.random.fork_rng(devices=[]), _quiet_transformers():
+        torch.manual_seed(seed)
+        try:
+            return get_peft_model(network, config)
+        except ValueError as error:
+            raise ModelError(f"no LoRA can be attached to a {type(network).__name__}: {first_line(error)}") from error
+
+
+@contextlib.contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """No progress bars and load reports of other libraries in the middle of ours; what matters in them is raised."""
+    import warnings
+
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()

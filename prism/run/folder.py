@@ -1,0 +1,141 @@
+"""The run folder: what a run was made from, and everything that it made."""
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import filelock
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from prism.errors import BadRow, RunError
+from prism.files import write_whole
+from prism.scoring import Folder
+from prism.target import Direction, MeasuredTarget
+
+HARMLESS = {".lock", "run.log"}  # what a run that ended before its manifest may leave behind
+
+
+class RunFolder:
+    """One run's files. Only one process may hold it at a time; `close` lets go.
+
+    Raises:
+        RunError: the place can't be written, is in use, or holds something else.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            self._lock = filelock.FileLock(path / ".lock")
+            self._lock.acquire(timeout=0)
+        except filelock.Timeout as error:
+            raise RunError(f"{path} is in use by another prism process") from error
+        except OSError as error:
+            raise RunError(f"the run folder {path} can't be written: {error.strerror or error}") from error
+        try:
+            self.manifest = self._read_manifest()
+            self._log = logging.FileHandler(path / "run.log", encoding="utf-8")
+        except BaseException as error:
+            self._lock.release()
+            if isinstance(error, OSError):
+                raise RunError(f"the run folder {path} can't be written: {error.strerror or error}") from error
+            raise
+        self._log.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        logging.getLogger("prism").addHandler(self._log)
+
+    def close(self) -> None:
+        logging.getLogger("prism").removeHandler(self._log)
+        self._log.close()
+        self._lock.release()
+
+    def _read_manifest(self) -> dict[str, Any] | None:
+        file = self.path / "manifest.json"
+        if not file.exists():
+            others = sorted(n for n in os.listdir(self.path) if n not in HARMLESS and not n.endswith(".tmp"))
+            if others:
+                raise RunError(f"{self.path} holds other files ({others[0]}, …) but no run of ours: name a new folder")
+            return None
+        try:
+            manifest = json.loads(file.read_text(encoding="utf-8"))
+            if not isinstance(manifest["identity"], dict):
+                raise ValueError("no identity")
+        except (ValueError, KeyError, TypeError) as error:
+            raise RunError(f"{file} is damaged ({error}): name a new folder") from error
+        return dict(manifest)
+
+    def check(self, identity: Mapping[str, Any]) -> None:
+        """Make sure that this folder is new, or holds the run of `identity`.
+
+        Raises:
+            RunError: it holds a run of something else; the message names what differs.
+        """
+        if self.manifest is not None and (changes := list(_changes(self.manifest["identity"], identity))):
+            raise RunError(
+                f"{self.path} holds another run; changed since: {'; '.join(changes)}. "
+                "Undo the change to go on with it, or name a new --out"
+            )
+        self.identity = dict(identity)
+        self.fingerprint = hashlib.sha256(json.dumps(self.identity, sort_keys=True).encode()).hexdigest()
+
+    def claim(self, circumstances: Mapping[str, Any]) -> None:
+        """Write the manifest of a new run, with what is worth knowing about it."""
+        if self.manifest is None:
+            self.manifest = {**circumstances, "fingerprint": self.fingerprint, "identity": self.identity}
+            write_whole(self.path / "manifest.json", json.dumps(self.manifest, indent=2) + "\n")
+
+    def shards(self) -> Folder:
+        return Folder(self.path / "scores", self.fingerprint)
+
+    def load_target(self) -> MeasuredTarget | None:
+        """The measured target, or None where it is not whole or of another run."""
+        try:
+            direction = Direction.load(self.path / "direction.safetensors")
+            table = pq.read_table(self.path / "target.parquet")
+        except (RunError, OSError, pa.ArrowException):
+            return None
+        metadata = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}
+        marks = (direction.provenance.get("fingerprint"), metadata.get("prism.fingerprint"))
+        if marks != (self.fingerprint, self.fingerprint):
+            return None
+        rejected = [BadRow(**row) for row in json.loads(metadata["prism.rejected"])]
+        return MeasuredTarget(table.replace_schema_metadata(None), direction, rejected)
+
+    def save_target(self, target: MeasuredTarget) -> None:
+        rejected = json.dumps([row.as_json() for row in target.rejected])
+        metadata = {"prism.fingerprint": self.fingerprint, "prism.rejected": rejected}
+        sink = pa.BufferOutputStream()
+        pq.write_table(target.table.replace_schema_metadata(metadata), sink, compression="zstd")
+        write_whole(self.path / "target.parquet", sink.getvalue().to_pybytes())
+        provenance = {**target.direction.provenance, "fingerprint": self.fingerprint}
+        Direction(target.direction.tensors, provenance).save(self.path / "direction.safetensors")
+
+    def save_rejected(self, rows: Sequence[BadRow]) -> None:
+        text = "".join(json.dumps(row.as_json(), ensure_ascii=True) + "\n" for row in rows)
+        write_whole(self.path / "rejected.jsonl", text)
+
+
+def _changes(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """What differs, by name: `option dtype: float32 → bfloat16`, `pool file a.jsonl`."""
+    found: list[str] = []
+    for name in [*old, *(n for n in new if n not in old)]:
+        before, after = old.get(name), new.get(name)
+        if before == after:
+            continue
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            found += _changes(before, after, f"{prefix}{name} ")
+        elif _is_digest(before) and _is_digest(after):
+            found.append(f"the contents of {prefix}{name}")
+        elif _is_digest(before) or _is_digest(after):
+            found.append(f"{prefix}{name} ({'added' if before is None else 'gone'})")
+        else:
+            found.append(f"{prefix}{name}: {before} → {after}")
+    return found
+
+
+def _is_digest(value: Any) -> bool:
+    return isinstance(value, str) and len(value) == 64

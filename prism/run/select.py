@@ -1,0 +1,180 @@
+"""The main job, end to end: `prism select`."""
+
+import json
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from prism.budget import Budget
+from prism.config import SelectConfig, load_config
+from prism.curvature import Identity
+from prism.data import Pool, Target, open_pool, open_target
+from prism.errors import ConfigError, RunError
+from prism.files import write_whole
+from prism.model import find_model, load_model
+from prism.model.load import choose_device
+from prism.progress import Progress, Silent
+from prism.run.folder import RunFolder
+from prism.run.provenance import circumstances, identity, numbered
+from prism.run.summary import summarise
+from prism.scoring import ScoreTable, score_pool, stored_scores
+from prism.selection import Selection, select
+from prism.target import MeasuredTarget, measure_target
+
+log = logging.getLogger("prism")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: its folder, what was measured and chosen, and the summary that was written."""
+
+    folder: Path
+    target: MeasuredTarget
+    selection: Selection
+    summary: dict[str, Any]
+
+
+def run_select(config: SelectConfig, progress: Progress | None = None) -> Run:
+    """Measure the target, score the pool, select; everything lands in the run folder `config.out`.
+
+    A folder that holds this very run already is gone on with: finished shards are reused, and where all are finished
+    only the selection is made anew.
+
+    Raises:
+        PrismError: with what is wrong and what to do. Whatever was finished before stays.
+    """
+    progress = progress or Silent()
+    began = time.monotonic()
+    config = config.absolute()
+    pool = open_pool(config.pool, columns=config.columns, on_bad_row=config.on_bad_row)
+    target = open_target(config.target, columns=config.target_columns, on_bad_row=config.on_bad_row)
+    places = find_model(
+        config.model,
+        config.adapter,
+        tokenizer=config.tokenizer,
+        revision=config.revision,
+        allow_pickle=config.allow_pickle,
+    )
+    device = str(choose_device(config.device))
+    folder = RunFolder(Path(config.out))
+    try:
+        folder.check(identity(config, places, pool, target, device))
+        stored = _stored(folder, pool)
+        if stored is None:
+            pool.require_rows("pool")
+            target.require_rows("target")
+            _check_budget(config, len(pool))
+        folder.claim(circumstances(config.seed))
+        config.save(folder.path / "config.yaml")
+        log.info("prism select into %s", folder.path)
+        if stored is None:
+            stored = _measure_and_score(config, folder, pool, target, progress)
+        measured, scores = stored
+        selection = select(scores, **config.stage("selection"))
+        for notice in selection.notices:
+            progress.note(notice)
+        selection.save(folder.path / "selected.jsonl")
+        summary = summarise(config, measured, selection, time.monotonic() - began)
+        write_whole(folder.path / "summary.json", json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
+        log.info("selected %d of %d rows in %.1f s", len(selection), len(scores), summary["seconds"])
+        return Run(folder.path, measured, selection, summary)
+    except Exception as error:
+        log.error("%s", error, exc_info=not isinstance(error, (ConfigError, RunError)))
+        raise
+    finally:
+        folder.close()
+
+
+def load_selection(path: Path) -> Selection:
+    """The selection of a finished run.
+
+    Raises:
+        RunError: there is no finished run in `path`, or its pool has changed since.
+    """
+    if not (path / "manifest.json").exists() or not (path / "config.yaml").exists():
+        raise RunError(f"{path} is not a run folder: prism select makes one")
+    config = load_config(path / "config.yaml", {"out": str(path)})
+    folder = RunFolder(path)
+    try:
+        assert folder.manifest is not None
+        pool = open_pool(config.pool, columns=config.columns)
+        folder.check({**folder.manifest["identity"], "pool": numbered(pool.fingerprints)})
+        stored = _stored(folder, pool)
+        if stored is None:
+            raise RunError(
+                f"the run in {path} is not finished: prism select --config {path / 'config.yaml'} goes on with it"
+            )
+        return select(stored[1], **config.stage("selection"))
+    finally:
+        folder.close()
+
+
+def _stored(folder: RunFolder, pool: Pool) -> tuple[MeasuredTarget, ScoreTable] | None:
+    """What a finished run left, without reading the pool or loading the model; None where anything is missing."""
+    if folder.manifest is None or not (folder.path / "summary.json").exists():
+        return None
+    measured = folder.load_target()
+    try:
+        rows = json.loads((folder.path / "summary.json").read_text(encoding="utf-8"))["rows"]
+        scores = stored_scores(folder.shards(), pool, good=rows["good"], read=rows["read"])
+    except (ValueError, KeyError, TypeError):
+        return None
+    return None if measured is None or scores is None else (measured, scores)
+
+
+def _check_budget(config: SelectConfig, rows: int) -> None:
+    """Refuse a budget above the pool before any work; tokens can only be counted later."""
+    budget = Budget.parse(config.budget)
+    if budget.unit == "samples":
+        budget.resolve(rows, 0)
+
+
+def _measure_and_score(
+    config: SelectConfig, folder: RunFolder, pool: Pool, target: Target, progress: Progress
+) -> tuple[MeasuredTarget, ScoreTable]:
+    progress.note(f"loading {config.model}")
+    model = load_model(
+        config.model,
+        adapter=config.adapter,
+        tokenizer=config.tokenizer,
+        revision=config.revision,
+        parameters=config.parameters,
+        device=config.device,
+        dtype=config.dtype,
+        lora_rank=config.lora_rank,
+        lora_alpha=config.lora_alpha,
+        seed=config.seed,
+        trust_remote_code=config.trust_remote_code,
+        allow_pickle=config.allow_pickle,
+    )
+    for notice in model.notices:
+        progress.note(notice)
+    encoder = model.encoder(max_length=config.max_length, responses=config.responses, plain=config.plain)
+    if encoder.template is None and not config.plain:
+        progress.note("the tokenizer has no chat template: turns are joined as plain text")
+    size = sum(p.numel() for p in model.parameters.values())
+    progress.note(
+        f"gradients in {len(model.parameters)} parameters ({size:,} weights), {model.dtype} on {model.device}"
+    )
+    measured = folder.load_target()
+    if measured is None:
+        measured = measure_target(model, target, encoder, batch_tokens=config.batch_tokens, progress=progress)
+        folder.save_target(measured)
+    else:
+        progress.note(f"reused the measured target of {measured.table.num_rows} pairs")
+    scores = score_pool(
+        model,
+        pool,
+        Identity().solve(measured.direction),
+        encoder,
+        batch_tokens=config.batch_tokens,
+        norms=config.gradient_norms,
+        store=folder.shards(),
+        progress=progress,
+    )
+    if reused := scores.details["reused"]:
+        progress.note(f"reused the scores of {reused} rows")
+    folder.save_rejected([*measured.rejected, *scores.rejected])
+    return measured, scores

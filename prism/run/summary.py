@@ -1,0 +1,67 @@
+"""What a run says of itself at its end: the same figures for `summary.json`, `--json` and the printed tables."""
+
+import resource
+import sys
+from collections import Counter
+from typing import Any
+
+import pyarrow.compute as pc
+
+from prism.config import SelectConfig
+from prism.scoring import quantiles
+from prism.selection import Selection
+from prism.target import MeasuredTarget
+
+
+def summarise(config: SelectConfig, target: MeasuredTarget, selection: Selection, seconds: float) -> dict[str, Any]:
+    """JSON-ready figures; losses in nats per token, the gain in K per unit of learning rate."""
+    scores = selection.scores
+    flags = Counter(scores.column("flag").tolist())
+    gain, random_gain = selection.gain()
+    tokens = scores.column("response_tokens")
+    pi = target.table.column("preference").to_numpy()
+    return {
+        "out": config.out,
+        "rows": {
+            "read": scores.details["read"],
+            "good": scores.details["good"],
+            "rejected": scores.details["read"] - len(scores),
+            "scored": len(scores),
+            "truncated": flags["truncated"],
+            "non_finite": flags["non-finite"],
+            "reused": scores.details["reused"],
+        },
+        "target": {
+            "pairs": target.table.num_rows,
+            "rejected": len(target.rejected),
+            "preference": quantiles(pi),
+            "most_preferred": _pairs(target, "descending"),
+            "least_preferred": _pairs(target, "ascending"),
+        },
+        "score": quantiles(scores.column("score")),
+        "selection": {
+            "rows": len(selection),
+            "response_tokens": int(tokens[list(selection.places)].sum()),
+            "order": config.order,
+            "budget": config.budget,
+            "sources": selection.sources(),
+            "gain": gain,
+            "random_gain": random_gain,
+            "notices": list(selection.notices),
+        },
+        "engine": scores.details["engine"],
+        "seconds": round(seconds, 2),
+        "peak_memory_mb": _peak_memory_mb(),
+    }
+
+
+def _pairs(target: MeasuredTarget, order: str, count: int = 3) -> list[dict[str, Any]]:
+    finite = target.table.filter(pc.is_finite(target.table.column("preference")))
+    ranked = finite.sort_by([("preference", order), ("id", "ascending")]).slice(0, count)
+    return [{k: row[k] for k in ("id", "preference", "prompt")} for row in ranked.to_pylist()]
+
+
+def _peak_memory_mb() -> int:
+    """Peak resident memory of this process, in MiB (macOS counts it in bytes, Linux in KiB)."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(peak / (1 << 20 if sys.platform == "darwin" else 1 << 10))

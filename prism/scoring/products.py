@@ -1,0 +1,88 @@
+"""Per-sample inner products and norms of weight gradients, from a layer's inputs and output gradients.
+
+Pure functions. B samples, R rows (tokens) each, K directions. For `y = x W'` the gradient of sample b is
+`G_b = sum_r d_br x_br'`, so that `<G_b, V> = sum_r d_br . (V x_br)` needs no gradient in memory (DESIGN, "one idea").
+Inner products are accumulated in float32 or wider.
+"""
+
+import torch
+
+TILE = 1 << 26  # elements of per-sample gradients held at once
+
+
+def linear_products(
+    x: torch.Tensor, d: torch.Tensor, v: torch.Tensor, norms: bool
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Scores [B, K] and squared gradient norms [B] (or None) of a weight [out, in].
+
+    x: inputs [B, R, in]; d: output gradients [B, R, out]; v: directions [K, out, in]. Whether per-sample gradients are
+    formed is decided by counting multiplications.
+    """
+    batch, rows, width_in = x.shape
+    width_out, count = d.shape[2], v.shape[0]
+    form = batch * width_in * width_out * (rows + count)
+    stream = batch * rows * width_in * width_out * count
+    gram = batch * rows * rows * (width_in + width_out)
+    if form <= stream + (gram if norms else 0):
+        return _by_gradients(x, d, v, norms)
+    scores = torch.stack([_streamed(x, d, direction) for direction in v], 1)
+    return scores, _gram_norms(x, d) if norms else None
+
+
+def _streamed(x: torch.Tensor, d: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    if v.shape[0] <= v.shape[1]:
+        return _dots(x @ v.T, d)
+    return _dots(d @ v, x)
+
+
+def _by_gradients(
+    x: torch.Tensor, d: torch.Tensor, v: torch.Tensor, norms: bool
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    size = max(1, TILE // (x.shape[2] * d.shape[2]))
+    scores, squares = [], []
+    for xs, ds in zip(torch.split(x, size), torch.split(d, size), strict=True):
+        gradients = (ds.transpose(1, 2) @ xs).flatten(1)
+        scores.append(wide(gradients) @ wide(v).flatten(1).T)
+        squares.append(wide(gradients).square().sum(1))
+    return torch.cat(scores), torch.cat(squares) if norms else None
+
+
+def _gram_norms(x: torch.Tensor, d: torch.Tensor) -> torch.Tensor:
+    return (wide(x @ x.transpose(1, 2)) * wide(d @ d.transpose(1, 2))).sum((1, 2))
+
+
+def embedding_products(
+    ids: torch.Tensor, d: torch.Tensor, v: torch.Tensor, norms: bool
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """The same for an embedding [vocabulary, width]: ids [B, R]; d [B, R, width]; v [K, vocabulary, width]."""
+    scores = torch.stack([_dots(direction[ids], d) for direction in v], 1)
+    if not norms:
+        return scores, None
+    same = ids[:, :, None] == ids[:, None, :]
+    return scores, (wide(d @ d.transpose(1, 2)) * same).sum((1, 2))
+
+
+def tied_cross_norms(ids: torch.Tensor, d: torch.Tensor, hidden: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
+    """2 <E_b, U_b> [B]: what the squared norm of a tied embedding has beyond those of its two uses.
+
+    ids [B, R], d [B, R, width] from the embedding; hidden [B, N, width], p [B, N, vocabulary] from the output head.
+    """
+    met = p.gather(2, ids[:, None, :].expand(-1, p.shape[1], -1))
+    return 2 * (wide(met) * wide(hidden @ d.transpose(1, 2))).sum((1, 2))
+
+
+def elementwise_products(
+    x: torch.Tensor, d: torch.Tensor, v: torch.Tensor, norms: bool
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """The same for a weight [width] that multiplies x elementwise (norms; a bias has x = 1): x, d [B, R, width]."""
+    gradients = (wide(x) * wide(d)).sum(1)
+    return gradients @ wide(v).T, gradients.square().sum(1) if norms else None
+
+
+def _dots(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """Sum of products over all but the first dimension: [B]."""
+    return torch.einsum("bn,bn->b", wide(a).flatten(1), wide(b).flatten(1))
+
+
+def wide(t: torch.Tensor) -> torch.Tensor:
+    return t if t.dtype in (torch.float32, torch.float64) else t.float()

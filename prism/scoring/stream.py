@@ -1,0 +1,186 @@
+"""The streaming pass: a pool in, a score table out, shard by shard."""
+
+import math
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from prism.data import Encoded, Encoder, Pool, Row, collate, plan_batches
+from prism.errors import BadRow, DataError, RowError
+from prism.model import Model
+from prism.progress import Progress, Silent
+from prism.scoring.engine import BatchScores, Engine, choose_engine
+from prism.scoring.shards import Memory, Shard, ShardStore
+from prism.scoring.table import SCHEMA, ScoreTable
+from prism.target import Direction
+
+SHARD_ROWS = 512
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The encoded rows of one shard, with their places in the pool, and the rows that can't be encoded."""
+
+    rows: list[tuple[int, Row]]
+    encoded: list[Encoded]
+    rejected: list[BadRow]
+
+
+def score_pool(
+    model: Model,
+    pool: Pool,
+    direction: Direction,
+    encoder: Encoder,
+    *,
+    batch_tokens: int = 8192,
+    norms: bool = False,
+    store: ShardStore | None = None,
+    progress: Progress | None = None,
+) -> ScoreTable:
+    """Score every row of `pool` by the inner product of its loss gradient with `direction` (METHOD eq. 8).
+
+    Shards of 512 pool rows are sorted by length and batched under `batch_tokens` padded tokens; the plan is a function
+    of rows and arguments alone. Shards that `store` has already are not computed again.
+
+    Raises:
+        DataError: a bad row where the pool stops at those, every row was rejected, or no score is finite.
+    """
+    store, progress = store or Memory(), progress or Silent()
+    shards: list[Shard] = []
+    engine: Engine | None = None
+    reused = 0
+    total = len(pool)
+    progress.start("score", total)
+    numbered = enumerate(pool)
+    with ThreadPoolExecutor(1) as worker:
+        chunks = (list(islice(numbered, SHARD_ROWS)) for _ in range(math.ceil(total / SHARD_ROWS)))
+        for number, (found, prepared) in enumerate(_ahead(worker, chunks, encoder, store)):
+            if found is not None:
+                shards.append(found)
+                reused += found.rows
+                progress.advance(found.rows, 0)
+                continue
+            assert prepared is not None
+            _stop_at_bad_row(pool, prepared)
+            if engine is None and prepared.encoded:
+                probe = sorted(prepared.encoded, key=len)[len(prepared.encoded) // 2]
+                engine, sentence = choose_engine(model, [direction], norms=norms, probe=probe)
+                progress.note(sentence)
+            shard = _score_shard(model, engine, prepared, batch_tokens, progress)
+            store.put(number, shard)
+            shards.append(shard)
+    details = {
+        "engine": engine.name if engine else "stored",
+        "reused": reused,
+        "good": total,
+        "read": total + len(pool.rejected),
+    }
+    return _assemble(shards, pool.rejected, pool, details)
+
+
+def stored_scores(store: ShardStore, pool: Pool, *, good: int, read: int) -> ScoreTable | None:
+    """The score table of a pool with `good` of `read` rows good where every shard of it is in `store`, else None."""
+    shards = [shard for n in range(math.ceil(good / SHARD_ROWS)) if (shard := store.get(n)) is not None]
+    if not shards or sum(shard.rows for shard in shards) != good:
+        return None
+    return _assemble(shards, (), pool, {"engine": "stored", "reused": good, "good": good, "read": read})
+
+
+def _ahead(
+    worker: Executor, chunks: Iterator[list[tuple[int, Row]]], encoder: Encoder, store: ShardStore
+) -> Iterator[tuple[Shard | None, Prepared | None]]:
+    """Per shard what is stored, or what is to be scored: reading and tokenising run one shard ahead of the model."""
+
+    def prepare(number: int) -> tuple[Shard | None, Prepared | None] | None:
+        rows = next(chunks, None)
+        if rows is None:
+            return None
+        found = store.get(number)
+        return (found, None) if found is not None and found.rows == len(rows) else (None, _prepare(rows, encoder))
+
+    number = 0
+    upcoming = worker.submit(prepare, number)
+    while (ready := upcoming.result()) is not None:
+        number += 1
+        upcoming = worker.submit(prepare, number)
+        yield ready
+
+
+def _prepare(rows: Sequence[tuple[int, Row]], encoder: Encoder) -> Prepared:
+    prepared = Prepared([], [], [])
+    for index, row in rows:
+        try:
+            prepared.encoded.append(encoder.row(row))
+            prepared.rows.append((index, row))
+        except RowError as error:
+            prepared.rejected.append(BadRow(row.file, row.line, str(error), row.id))
+    return prepared
+
+
+def _score_shard(
+    model: Model, engine: Engine | None, prepared: Prepared, batch_tokens: int, progress: Progress
+) -> Shard:
+    count = len(prepared.encoded)
+    loss, score, norm = np.full(count, np.nan), np.full(count, np.nan), np.full(count, np.nan)
+    for batch in plan_batches([len(e) for e in prepared.encoded], batch_tokens):
+        assert engine is not None
+        result = engine.score(collate([prepared.encoded[i] for i in batch]).to(model.device))
+        loss[batch], score[batch], norm[batch] = _columns(result)
+        progress.advance(len(batch), sum(len(prepared.encoded[i]) for i in batch))
+    progress.advance(len(prepared.rejected), 0)
+    finite = np.isfinite(loss) & np.isfinite(score)
+    table = pa.table(
+        [
+            [index for index, _ in prepared.rows],
+            [row.id for _, row in prepared.rows],
+            score,
+            loss,
+            [len(e) for e in prepared.encoded],
+            [e.response_tokens for e in prepared.encoded],
+            pa.array(norm, from_pandas=True),
+            [row.source for _, row in prepared.rows],
+            [row.content for _, row in prepared.rows],
+            [_flag(e, ok) for e, ok in zip(prepared.encoded, finite, strict=True)],
+        ],
+        schema=SCHEMA,
+    )
+    return Shard(table, prepared.rejected)
+
+
+def _columns(result: BatchScores) -> np.ndarray:
+    norms = result.norms if result.norms is not None else torch.full_like(result.losses, torch.nan)
+    stacked: np.ndarray = torch.stack([result.losses, result.scores[:, 0], norms]).double().cpu().numpy()
+    return stacked
+
+
+def _assemble(
+    shards: Sequence[Shard], unreadable: Sequence[BadRow], pool: Pool, details: dict[str, object]
+) -> ScoreTable:
+    table = pa.concat_tables([s.table for s in shards])
+    rejected = [*unreadable, *(row for s in shards for row in s.rejected)]
+    if not table.num_rows:
+        raise DataError(f"all {len(rejected)} rows of the pool were rejected; the first: {rejected[0]}")
+    scores = ScoreTable(table.combine_chunks(), rejected, pool, details)
+    broken = scores.column("flag") == "non-finite"
+    if broken.all():
+        raise DataError(
+            f"none of the {len(broken)} scores is finite (the first is {scores.column('id')[0]}'s): "
+            "are the model's weights NaN, or is --dtype too narrow?"
+        )
+    return scores
+
+
+def _stop_at_bad_row(pool: Pool, prepared: Prepared) -> None:
+    if prepared.rejected and pool.on_bad_row == "stop":
+        raise DataError(f"bad row in {prepared.rejected[0]} (--on-bad-row skip sets such rows aside)")
+
+
+def _flag(encoded: Encoded, finite: bool) -> str:
+    if not finite:
+        return "non-finite"
+    return "truncated" if encoded.truncated else "ok"
