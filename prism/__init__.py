@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from prism.errors import PrismError
 
+__version__ = "0.1.0"
+
 if TYPE_CHECKING:
     from prism.api import score
     from prism.data import load_pool, load_target

@@ -47,6 +47,7 @@ class RunFolder:
             raise
         self._log.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         logging.getLogger("prism").addHandler(self._log)
+        logging.getLogger("prism").setLevel(logging.INFO)
 
     def close(self) -> None:
         logging.getLogger("prism").removeHandler(self._log)

@@ -8,11 +8,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from prism import __version__
 from prism.config import SelectConfig
 from prism.data import Pool, Target
 from prism.model import Places
 
-LIBRARIES = ("prism-select", "torch", "transformers", "tokenizers", "peft")
+LIBRARIES = ("torch", "transformers", "tokenizers", "peft")
 
 
 def identity(config: SelectConfig, places: Places, pool: Pool, target: Target, device: str) -> dict[str, Any]:
@@ -22,7 +23,7 @@ def identity(config: SelectConfig, places: Places, pool: Pool, target: Target, d
         "pool": numbered(pool.fingerprints),
         "target": numbered(target.fingerprints),
         "option": {**config.stage("scoring"), "device": device.partition(":")[0]},
-        "version": {name: _version(name) for name in LIBRARIES},
+        "version": {"prism": __version__, **{name: _version(name) for name in LIBRARIES}},
     }
 
 
