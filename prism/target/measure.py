@@ -57,8 +57,8 @@ def measure_target(
         DataError: no pair is left, none has a finite loss, or the direction is not finite.
     """
     progress = progress or Silent()
-    pairs, encoded, rejected = _encode(target, encoder)
-    lengths = [2 * max(len(chosen), len(wrong)) for chosen, wrong in encoded]
+    pairs, encoded, rejected = encode_pairs(target, encoder)
+    lengths = pair_lengths(encoded)
     chosen_loss, rejected_loss = np.full(len(pairs), np.nan), np.full(len(pairs), np.nan)
     sums = {name: torch.zeros_like(p, dtype=_wide(p.dtype)) for name, p in model.parameters.items()}
     progress.start("target", len(pairs))
@@ -101,7 +101,8 @@ def measure_target(
     return MeasuredTarget(table, direction, rejected)
 
 
-def _encode(target: Target, encoder: Encoder) -> tuple[list[Pair], list[EncodedPair], list[BadRow]]:
+def encode_pairs(target: Target, encoder: Encoder) -> tuple[list[Pair], list[EncodedPair], list[BadRow]]:
+    """(pairs, their encodings, rows set aside); raises DataError where none is left."""
     pairs, encoded, rejected = [], [], list(target.rejected)
     for pair in target:
         try:
@@ -117,14 +118,24 @@ def _encode(target: Target, encoder: Encoder) -> tuple[list[Pair], list[EncodedP
     return pairs, encoded, rejected
 
 
+def pair_lengths(encoded: Sequence[EncodedPair]) -> list[int]:
+    """Padded tokens that each pair takes in a batch."""
+    return [2 * max(len(chosen), len(rejected)) for chosen, rejected in encoded]
+
+
+def mean_losses(model: Model, pairs: Sequence[EncodedPair]) -> tuple[torch.Tensor, torch.Tensor]:
+    """(l(y+), l(y-)) of a batch of pairs, each [pairs]: mean loss per response token, in nats."""
+    batch = collate([c for c, _ in pairs] + [r for _, r in pairs]).to(model.device)
+    counts = torch.bincount(batch.owner, minlength=len(batch))
+    means = sample_losses(token_losses(model.network, batch), batch) / counts
+    return means[: len(pairs)], means[len(pairs) :]
+
+
 def _accumulate(
     model: Model, pairs: Sequence[EncodedPair], sums: dict[str, torch.Tensor]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Add sum_q pi_q (grad l(y+) - grad l(y-)) of these pairs to `sums`; returns (l(y+), l(y-)), each [pairs]."""
-    batch = collate([c for c, _ in pairs] + [r for _, r in pairs]).to(model.device)
-    counts = torch.bincount(batch.owner, minlength=len(batch))
-    means = sample_losses(token_losses(model.network, batch), batch) / counts
-    chosen, rejected = means.chunk(2)
+    chosen, rejected = mean_losses(model, pairs)
     finite = (chosen.isfinite() & rejected.isfinite()).detach()
     if bool(finite.all()):
         weights = preference(chosen, rejected).detach()

@@ -1,0 +1,179 @@
+"""Scores and gradient norms against per-sample autograd in float64, on variable-length text."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+
+from prism.data import collate, load_pool, load_target
+from prism.model import Model
+from prism.scoring import ScoreTable, score_pool
+from prism.scoring.engine import LoopEngine, StreamingEngine, choose_engine, self_check
+from prism.target import Direction, measure_target
+from tests import oracle
+from tests.conftest import Rows, tiny_gpt2, tiny_llama
+
+BUILDERS = {
+    "llama": tiny_llama,
+    "llama-tied": lambda v: tiny_llama(v, tie_word_embeddings=True),
+    "llama-biased": lambda v: tiny_llama(v, attention_bias=True, mlp_bias=True),
+    "gpt2": tiny_gpt2,
+}
+
+
+def make(name: str, which: str, tokenizer: Any) -> Model:
+    network = BUILDERS[name](len(tokenizer))
+    if which == "lora":
+        network = get_peft_model(network, LoraConfig(r=3, target_modules="all-linear"))
+        for key, parameter in network.named_parameters():
+            if "lora_B" in key:
+                torch.nn.init.normal_(parameter, std=0.1)
+    return Model(network.double(), tokenizer, which)
+
+
+def random_direction(model: Model, seed: int = 3) -> Direction:
+    generator = torch.Generator().manual_seed(seed)
+    return Direction({n: torch.randn(p.shape, generator=generator, dtype=p.dtype) for n, p in model.parameters.items()})
+
+
+@pytest.mark.parametrize("which", ["lora", "linear", "all", "down_proj|c_proj|bias|norm|ln_"])
+@pytest.mark.parametrize("name", list(BUILDERS))
+@pytest.mark.parametrize("direction", ["random", "target"])
+def test_scores_and_norms_equal_per_sample_autograd(
+    name: str, which: str, direction: str, tokenizer: Any, pool_rows: Rows, pair_rows: Rows
+) -> None:
+    model = make(name, which, tokenizer)
+    encoder = model.encoder(max_length=48)
+    pool = load_pool(pool_rows)
+    v = random_direction(model)
+    if direction == "target":
+        v = measure_target(model, load_target(pair_rows), encoder).direction
+    result = score_pool(model, pool, v, encoder, batch_tokens=150, norms=True)
+    assert result.details["engine"] == "streaming"
+    scale = v.norm()
+    for row, score, loss, size in zip(
+        pool, *(result.column(c) for c in ("score", "loss", "gradient_norm")), strict=True
+    ):
+        true_loss, gradient = oracle.sample_gradient(model, encoder.row(row))
+        true_norm = oracle.norm(gradient)
+        assert abs(score - oracle.dot(gradient, v.tensors)) <= 1e-10 * true_norm * scale
+        assert abs(size - true_norm) <= 1e-10 * true_norm
+        assert abs(loss - true_loss) <= 1e-10 * true_loss
+
+
+@pytest.mark.parametrize("count", [1, 2, 9])
+@pytest.mark.parametrize("norms", [False, True])
+@pytest.mark.parametrize("name", ["llama-tied", "gpt2"])
+def test_many_directions_in_one_pass(name: str, count: int, norms: bool, tokenizer: Any, pool_rows: Rows) -> None:
+    model = make(name, "all", tokenizer)
+    encoder = model.encoder()
+    samples = [encoder.row(row) for row in load_pool(pool_rows)]
+    directions = [random_direction(model, seed) for seed in range(count)]
+    engine, _ = choose_engine(model, directions, norms=norms, probe=samples[0])
+    assert isinstance(engine, StreamingEngine)
+    scores = engine.score(collate(samples)).scores
+    for sample, row in zip(samples, scores, strict=True):
+        _, gradient = oracle.sample_gradient(model, sample)
+        for direction, score in zip(directions, row.tolist(), strict=True):
+            bound = 1e-10 * oracle.norm(gradient) * direction.norm()
+            assert abs(score - oracle.dot(gradient, direction.tensors)) <= bound
+
+
+def test_padding_token_inside_a_sample(tokenizer: Any) -> None:
+    """torch gives an embedding's padding row no gradient, also where the token is really in the text."""
+    model = make("llama", "all", tokenizer)
+    pad = tokenizer.decode([0])
+    pool = load_pool([{"prompt": f"What does {pad} mean, and {pad}?", "completion": f"It is {pad}."}])
+    encoder = model.encoder()
+    sample = encoder.row(next(iter(pool)))
+    assert (sample.ids == 0).sum() == 3
+    v = random_direction(model)
+    result = score_pool(model, pool, v, encoder, norms=True)
+    _, gradient = oracle.sample_gradient(model, sample)
+    assert result.column("score")[0] == pytest.approx(oracle.dot(gradient, v.tensors), rel=1e-10)
+    assert result.column("gradient_norm")[0] == pytest.approx(oracle.norm(gradient), rel=1e-10)
+
+
+def test_the_loop_engine_is_exact_too(tokenizer: Any, pool_rows: Rows) -> None:
+    model = make("llama", "linear", tokenizer)
+    encoder = model.encoder()
+    samples = [encoder.row(row) for row in load_pool(pool_rows)]
+    v = random_direction(model)
+    result = LoopEngine(model, {n: t[None] for n, t in v.tensors.items()}, norms=True).score(collate(samples))
+    assert result.norms is not None
+    for i, sample in enumerate(samples):
+        _, gradient = oracle.sample_gradient(model, sample)
+        assert float(result.scores[i, 0]) == pytest.approx(oracle.dot(gradient, v.tensors), rel=1e-9)
+        assert float(result.norms[i]) == pytest.approx(oracle.norm(gradient), rel=1e-10)
+
+
+class _Behind(torch.nn.Module):
+    """Uses a linear layer's weight behind its back: calls the layer, and adds to the result from the bare weight."""
+
+    def __init__(self, inner: torch.nn.Linear) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.inner(x) + torch.nn.functional.linear(x, self.inner.weight.tanh())
+
+
+def test_a_weight_used_behind_its_module_is_noticed_and_scored_right(tokenizer: Any, pool_rows: Rows) -> None:
+    network = tiny_llama(len(tokenizer)).double()
+    layer = network.model.layers[1].mlp
+    layer.down_proj = _Behind(layer.down_proj)
+    model = Model(network, tokenizer, "linear")
+    encoder = model.encoder()
+    pool = load_pool(pool_rows)
+    sample = encoder.row(next(iter(pool)))
+    worst, name = self_check(model, collate([sample]))
+    assert worst > 0.01
+    assert "down_proj" in name
+    v = random_direction(model)
+    result = score_pool(model, pool, v, encoder)
+    assert result.details["engine"] == "per-sample"
+    _, gradient = oracle.sample_gradient(model, sample)
+    assert result.column("score")[0] == pytest.approx(oracle.dot(gradient, v.tensors), rel=1e-9)
+
+
+def float32_scores(rows: Rows, tokenizer: Any, dtype: torch.dtype = torch.float32, **options: Any) -> ScoreTable:
+    model = Model(tiny_llama(len(tokenizer)).to(dtype), tokenizer, "linear")
+    direction = random_direction(Model(tiny_llama(len(tokenizer)), tokenizer, "linear"))
+    return score_pool(model, load_pool(rows), direction, model.encoder(), norms=True, **options)
+
+
+def by_id(scores: ScoreTable) -> dict[str, float]:
+    return dict(zip(scores.column("id").tolist(), scores.column("score").tolist(), strict=True))
+
+
+def test_batching_and_order_change_no_score(tokenizer: Any, pool_rows: Rows) -> None:
+    reference = by_id(float32_scores(pool_rows, tokenizer, batch_tokens=10_000))
+    largest = max(abs(s) for s in reference.values())
+    for rows, tokens in ((pool_rows, 1), (pool_rows, 120), (pool_rows[::-1], 200)):
+        again = by_id(float32_scores(rows, tokenizer, batch_tokens=tokens))
+        assert again.keys() == reference.keys()
+        assert max(abs(again[i] - reference[i]) for i in reference) <= 1e-5 * largest
+
+
+def test_the_same_arguments_give_the_same_bits(tokenizer: Any, pool_rows: Rows) -> None:
+    first, second = (float32_scores(pool_rows, tokenizer, batch_tokens=150) for _ in range(2))
+    assert first.table.equals(second.table)
+
+
+def test_bfloat16_stays_near_float32(tokenizer: Any, pool_rows: Rows) -> None:
+    exact, rough = (float32_scores(pool_rows, tokenizer, dtype) for dtype in (torch.float32, torch.bfloat16))
+    direction = random_direction(Model(tiny_llama(len(tokenizer)), tokenizer, "linear"))
+    bound = 0.02 * exact.column("gradient_norm") * direction.norm()
+    assert (np.abs(exact.column("score") - rough.column("score")) <= bound).all()
+
+
+def test_rows_come_back_in_the_pools_order_across_shards(tokenizer: Any, tmp_path: Path) -> None:
+    rows = [
+        {"id": f"row-{i:04d}", "prompt": "Count", "completion": " ".join(map(str, range(i % 7)))+ "."} for i in range(1100)
+    ]  # fmt: skip
+    result = float32_scores(rows, tokenizer)
+    assert result.column("id").tolist() == [row["id"] for row in rows]
+    assert result.column("index").tolist() == list(range(1100))
