@@ -113,10 +113,12 @@ def load_config(path: Path | None, given: Mapping[str, Any]) -> SelectConfig:
         try:
             loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise ConfigError(f"the config {path} can't be read: {error}") from error
+            raise ConfigError(f"the config {path} can't be read: {' '.join(str(error).split())}") from error
         if not isinstance(loaded, dict):
             raise ConfigError(f"the config {path} must be a mapping of option names to values")
-        fields = {str(name).replace("-", "_"): value for name, value in loaded.items()}
+        names = {field.alias: name for name, field in SelectConfig.model_fields.items() if field.alias}
+        written = ((str(name).replace("-", "_"), value) for name, value in loaded.items())
+        fields = {names.get(name, name): value for name, value in written}
     fields |= given
     try:
         return SelectConfig.model_validate(fields)

@@ -7,8 +7,27 @@ from typing import Annotated, Any, get_args, get_origin
 
 import typer
 from pydantic import BaseModel
+from typer.core import TyperCommand
 
 from prism.errors import ConfigError
+
+
+class ManyValues(TyperCommand):
+    """A command whose list options take any number of values, as a shell expands `--pool data/*.jsonl`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        lists = {flag for parameter in self.params if getattr(parameter, "multiple", False) for flag in parameter.opts}
+        spread: list[str] = []
+        flag, first = "", False
+        for word in args:
+            if word.startswith("--"):
+                flag, first = (word, True) if word in lists else ("", False)
+            elif flag and not first:
+                spread.append(flag)
+            else:
+                first = False
+            spread.append(word)
+        return list(super().parse_args(ctx, spread))
 
 
 def with_options_of(config: type[BaseModel]) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -27,14 +46,13 @@ def with_options_of(config: type[BaseModel]) -> Callable[[Callable[..., None]], 
             )
         ]
         for name, field in config.model_fields.items():
-            flag = "--" + (field.alias or name).replace("_", "-")
-            option = typer.Option(flag, help=field.description, show_default=_shown(field.default))
+            flag = (field.alias or name).replace("_", "-")
+            kind = _kind(field.annotation)
+            both = f"--{flag}/--no-{flag}" if kind is bool else f"--{flag}"
+            option = typer.Option(both, help=field.description, show_default=_shown(field.default))
             parameters.append(
                 inspect.Parameter(
-                    name,
-                    inspect.Parameter.KEYWORD_ONLY,
-                    default=None,
-                    annotation=Annotated[_type(field.annotation), option],
+                    name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, option]
                 )
             )
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
@@ -45,12 +63,12 @@ def with_options_of(config: type[BaseModel]) -> Callable[[Callable[..., None]], 
     return decorate
 
 
-def _type(annotation: Any) -> Any:
+def _kind(annotation: Any) -> Any:
     """What the command line reads for a field; pydantic checks the value afterwards."""
     kinds = {annotation, *get_args(annotation)}
     if get_origin(annotation) in (list, dict):
-        return list[str] | None
-    return next((kind for kind in (bool, int) if kind in kinds), str) | None
+        return list[str]
+    return next((kind for kind in (bool, int) if kind in kinds), str)
 
 
 def _shown(default: Any) -> Any:

@@ -13,12 +13,12 @@ from prism.config import SelectConfig, load_config
 def command(config: Path | None, given: Mapping[str, Any]) -> None:
     """Select the pool rows that move a model towards the target behaviour the most."""
     settings = load_config(config, given)
-    from prism.cli.show import Bars, show_summary
+    from prism.cli.show import Bars, only_ours, show_summary
     from prism.run.select import run_select  # torch and transformers take seconds to import
 
-    with Bars(quiet=settings.quiet or settings.as_json) as bars:
+    with only_ours(), Bars(quiet=settings.quiet or settings.as_json) as bars:
         run = run_select(settings, bars)
     if settings.as_json:
-        print(json.dumps(run.summary, ensure_ascii=False))
+        print(json.dumps(run.summary, allow_nan=False))
     elif not settings.quiet:
         show_summary(run.summary)

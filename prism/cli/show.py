@@ -1,6 +1,9 @@
 """What the command line shows: progress bars on stderr, tables on stdout."""
 
+import contextlib
 import logging
+import os
+from collections.abc import Iterator
 from typing import Any
 
 from rich.console import Console
@@ -9,6 +12,21 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 log = logging.getLogger("prism")
+
+
+@contextlib.contextmanager
+def only_ours() -> Iterator[None]:
+    """What other libraries, and code that comes with a model, have to say goes to the run's log or nowhere."""
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.set_verbosity_error()
+    logging.getLogger().addHandler(logging.NullHandler())  # or python prints warnings that nobody handles
+    logging.captureWarnings(True)
+    try:
+        with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+            yield
+    finally:
+        logging.captureWarnings(False)
 
 
 class Bars:
@@ -50,7 +68,7 @@ class Bars:
     def note(self, message: str) -> None:
         log.info("%s", message)
         if not self._quiet:
-            self._console.print(escape(message), style="dim", highlight=False)
+            self._console.print(_text(message), style="dim", highlight=False)
 
 
 def show_summary(summary: dict[str, Any]) -> None:
@@ -65,9 +83,10 @@ def show_summary(summary: dict[str, Any]) -> None:
     spread.add_row("score", *(f"{v:.3g}" for v in summary["score"].values()))
     console.print(spread)
     pairs = Table("pair", "preference", "prompt", title="most and least preferred pairs")
-    for pair in target["most_preferred"] + target["least_preferred"]:
+    shown = {pair["id"]: pair for pair in target["most_preferred"] + target["least_preferred"][::-1]}
+    for pair in shown.values():
         prompt = " ".join(pair["prompt"].split())
-        pairs.add_row(escape(pair["id"]), f"{pair['preference']:.3f}", escape(prompt[:70] + "…" * (len(prompt) > 70)))
+        pairs.add_row(_text(pair["id"]), f"{pair['preference']:.3f}", _text(prompt[:70] + "…" * (len(prompt) > 70)))
     console.print(pairs)
     sources = Table(
         "source",
@@ -76,7 +95,7 @@ def show_summary(summary: dict[str, Any]) -> None:
         title=f"selected: {chosen['rows']:,} rows, {chosen['response_tokens']:,} response tokens",
     )
     for source, count in chosen["sources"].items():
-        sources.add_row(escape(source), f"{count:,}", f"{count / chosen['rows']:.1%}")
+        sources.add_row(_text(source), f"{count:,}", f"{count / chosen['rows']:.1%}")
     console.print(sources)
     console.print(
         f"predicted first-order gain in K per unit of learning rate: {chosen['gain']:.4g} "
@@ -84,6 +103,11 @@ def show_summary(summary: dict[str, Any]) -> None:
         highlight=False,
     )
     console.print(
-        f"{summary['seconds']:.1f} s, {summary['peak_memory_mb']:,} MiB; everything is in {escape(summary['out'])}",
+        f"{summary['seconds']:.1f} s, {summary['peak_memory_mb']:,} MiB; everything is in {_text(summary['out'])}",
         highlight=False,
     )
+
+
+def _text(raw: str) -> str:
+    """What comes from data, kept from steering the terminal or rich."""
+    return escape("".join(c if c.isprintable() else "�" for c in raw))

@@ -4,7 +4,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-WEIGHTS = ("*.safetensors", "*.bin", "config.json")
+WEIGHTS = ("*.safetensors", "*.bin", "config.json", "*.py")
 ADAPTER = ("adapter_model.*", "adapter_config.json")
 TOKENIZER = ("tokenizer*", "vocab.*", "merges.txt", "special_tokens_map.json", "*.model", "added_tokens.json")
 

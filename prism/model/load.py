@@ -12,11 +12,13 @@ from torch import nn
 
 from prism.data import Encoder, Responses
 from prism.errors import ConfigError, ModelError, first_line
+from prism.model.causal import require_causal
 from prism.model.fingerprint import model_fingerprints
 from prism.model.parameters import choose_parameters, lora_names
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 DEFAULT_MAX_LENGTH = 2048
+TOKENIZER_FILES = {"tokenizer.json", "tokenizer_config.json", "vocab.json", "vocab.txt", "merges.txt"}
 
 
 @dataclass
@@ -98,7 +100,7 @@ def find_model(
     Raises:
         ModelError: a place does not exist, or does not hold what it should in a safe format.
     """
-    folder = _folder(model, "model", revision)
+    folder = _folder(model, "model", revision, allow_pickle)
     if not (folder / "config.json").exists():
         hint = (
             "it is a PEFT adapter: give its base as --model and this folder as --adapter"
@@ -106,12 +108,12 @@ def find_model(
             else "it has no config.json"
         )
         raise ModelError(f"{model} is not a model folder: {hint}")
-    _require_safe(folder, "model", allow_pickle)
-    adapter_folder = None if adapter is None else _folder(adapter, "adapter", None)
+    _require_safe(folder, "model", "*", allow_pickle)
+    adapter_folder = None if adapter is None else _folder(adapter, "adapter", None, allow_pickle)
     if adapter_folder is not None:
         if not (adapter_folder / "adapter_config.json").exists():
             raise ModelError(f"{adapter} is not a PEFT adapter: it has no adapter_config.json")
-        _require_safe(adapter_folder, "adapter", allow_pickle)
+        _require_safe(adapter_folder, "adapter", "adapter_model", allow_pickle)
     return Places(folder, adapter_folder, _folder(tokenizer, "tokenizer", None) if tokenizer else folder)
 
 
@@ -145,8 +147,8 @@ def load_model(
     """
     places = find_model(model, adapter, tokenizer=tokenizer, revision=revision, allow_pickle=allow_pickle)
     target_device = choose_device(device)
-    network = _load_network(places.model, choose_dtype(dtype), trust_remote_code, allow_pickle)
-    notices: list[str] = []
+    words = _load_tokenizer(places.tokenizer, trust_remote_code)  # first, as it fails in no time
+    network, notices = _load_network(places.model, choose_dtype(dtype), trust_remote_code, allow_pickle)
     if places.adapter is not None:
         network = _load_adapter(network, places.adapter)
     elif parameters == "lora":
@@ -159,9 +161,9 @@ def load_model(
         network = network.to(target_device)
     except (RuntimeError, AssertionError) as error:
         raise ConfigError(f"device {device!r} can't hold the model: {first_line(error)}") from error
-    return Model(
-        network, _load_tokenizer(places.tokenizer, trust_remote_code), parameters, notices, places.fingerprints()
-    )
+    loaded = Model(network, words, parameters, notices, places.fingerprints())
+    require_causal(network, target_device, str(places.model))
+    return loaded
 
 
 def choose_device(device: str) -> torch.device:
@@ -171,9 +173,10 @@ def choose_device(device: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "mps" if mps else "cpu")
     try:
         chosen = torch.device(device)
-        torch.empty(0, device=chosen)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ConfigError(f"device {device!r} can't be used here: {first_line(error)}") from error
+        torch.ones(1, device=chosen).item()
+    except Exception as error:  # each backend has a way of its own to be missing
+        reason = first_line(error).partition(". ")[0]
+        raise ConfigError(f"device {device!r} can't be used here: {reason}") from error
     return chosen
 
 
@@ -183,7 +186,7 @@ def choose_dtype(dtype: str) -> torch.dtype | str:
     return DTYPES.get(dtype, "auto")
 
 
-def _folder(place: str | Path, what: str, revision: str | None) -> Path:
+def _folder(place: str | Path, what: str, revision: str | None, allow_pickle: bool = False) -> Path:
     path = Path(place).expanduser()
     if path.is_dir():
         return path
@@ -194,21 +197,22 @@ def _folder(place: str | Path, what: str, revision: str | None) -> Path:
         raise ModelError(f"the {what} {place} does not exist: give a folder or a hub id (org/name)")
     from huggingface_hub import snapshot_download
 
-    patterns = ["*.json", "*.safetensors", "*.bin", "*.jinja", "*.model", "*.txt", "*.py"]
+    patterns = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt", "*.py"] + ["*.bin"] * allow_pickle
     try:
-        return Path(snapshot_download(text, revision=revision, allow_patterns=patterns))
+        with _quiet_transformers():
+            return Path(snapshot_download(text, revision=revision, allow_patterns=patterns))
     except Exception as error:
         raise ModelError(
             f"the {what} {place} is no folder here and can't be had from the hub: {first_line(error)}"
         ) from error
 
 
-def _require_safe(folder: Path, what: str, allow_pickle: bool) -> None:
-    if any(folder.glob("*.safetensors")):
+def _require_safe(folder: Path, what: str, stem: str, allow_pickle: bool) -> None:
+    if any(folder.glob(f"{stem}.safetensors")):
         return
-    pickles = sorted(p.name for pattern in ("*.bin", "*.pt", "*.pth") for p in folder.glob(pattern))
+    pickles = sorted(p.name for suffix in ("bin", "pt", "pth") for p in folder.glob(f"{stem}.{suffix}"))
     if not pickles:
-        raise ModelError(f"the {what} {folder} holds no weights (*.safetensors)")
+        raise ModelError(f"the {what} {folder} holds no weights ({stem}.safetensors)")
     if not allow_pickle:
         raise ModelError(
             f"the {what} {folder} holds only pickle weights ({pickles[0]}), which can run code when they are loaded: "
@@ -216,61 +220,81 @@ def _require_safe(folder: Path, what: str, allow_pickle: bool) -> None:
         )
 
 
-def _load_network(folder: Path, dtype: torch.dtype | str, trust_remote_code: bool, allow_pickle: bool) -> Any:
-    from transformers import AutoModelForCausalLM
+def _load_network(
+    folder: Path, dtype: torch.dtype | str, trust_remote_code: bool, allow_pickle: bool
+) -> tuple[Any, list[str]]:
+    """The network, and what the user should know about how it was loaded."""
+    from transformers import AutoConfig, AutoModelForCausalLM
 
     with _quiet_transformers():
         try:
+            config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+            if config.is_encoder_decoder:
+                raise ModelError(f"an encoder-decoder ({config.model_type}); only causal language models can be scored")
             network, info = AutoModelForCausalLM.from_pretrained(
                 folder,
                 dtype=dtype,
                 trust_remote_code=trust_remote_code,
                 use_safetensors=None if allow_pickle else True,
+                ignore_mismatched_sizes=True,  # they are refused below, by name
                 output_loading_info=True,
             )
         except Exception as error:
             hint = "; pass --trust-remote-code if you trust it" if "trust_remote_code" in str(error) else ""
             raise ModelError(f"the model {folder} can't be loaded: {first_line(error)}{hint}") from error
-    missing = sorted(info["missing_keys"]) + sorted(str(k[0]) for k in info["mismatched_keys"])
-    if missing:
+    if wrong := sorted(info["mismatched_keys"]):
+        name, stored, asked = wrong[0]
+        raise ModelError(
+            f"the model {folder} holds {len(wrong)} weights of another shape than its config asks for, such as "
+            f"{name}: {tuple(stored)}, not {tuple(asked)}"
+        )
+    if missing := sorted(info["missing_keys"]):
         raise ModelError(
             f"the model {folder} lacks {len(missing)} weights that its config asks for, such as {missing[0]}"
         )
+    notices = []
+    if unused := sorted(info["unexpected_keys"]):
+        notices.append(f"the model has no use for {len(unused)} of the stored weights, such as {unused[0]}")
     network.config.use_cache = False
-    return network
+    return network, notices
 
 
 def _load_tokenizer(folder: Path, trust_remote_code: bool) -> Any:
     from transformers import AutoTokenizer
 
+    if not any(path.name in TOKENIZER_FILES or path.suffix == ".model" for path in folder.iterdir()):
+        raise ModelError(f"{folder} holds no tokenizer: name one with --tokenizer")
     with _quiet_transformers():
         try:
             return AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
         except Exception as error:
-            raise ModelError(f"the tokenizer in {folder} can't be loaded: {first_line(error)}") from error
+            raise ModelError(f"the tokenizer in {folder} can't be loaded: {_detail(error)}") from error
 
 
 def _load_adapter(network: Any, folder: Path) -> Any:
     from peft import PeftConfig, PeftModel, get_peft_model_state_dict
-    from safetensors.torch import load_file
+    from peft.utils import load_peft_weights
 
-    try:
-        config = PeftConfig.from_pretrained(str(folder))
-    except Exception as error:
-        raise ModelError(f"the adapter {folder} can't be read: {first_line(error)}") from error
-    if config.peft_type != "LORA":
-        raise ModelError(f"the adapter {folder} is of type {config.peft_type}; only LoRA adapters can be scored")
-    try:
-        wrapped = PeftModel.from_pretrained(network, str(folder))
-    except Exception as error:
-        raise ModelError(f"the adapter {folder} does not fit the model: {first_line(error)}") from error
-    if (weights := folder / "adapter_model.safetensors").exists():
-        stored, held = set(load_file(weights)), set(get_peft_model_state_dict(wrapped))
-        if odd := sorted(stored ^ held):
-            where = "in the adapter but not in the model" if odd[0] in stored else "in the model but not in the adapter"
-            raise ModelError(
-                f"the adapter {folder} does not fit the model: {odd[0]} is {where} ({len(odd)} such weights)"
-            )
+    with _quiet_transformers():
+        try:
+            config = PeftConfig.from_pretrained(str(folder))
+            kind = str(getattr(config.peft_type, "value", config.peft_type))
+        except Exception as error:
+            raise ModelError(f"the adapter {folder} can't be read: {first_line(error)}") from error
+        if kind != "LORA":
+            raise ModelError(f"the adapter {folder} is of type {kind}; only LoRA adapters can be scored")
+        try:
+            stored = load_peft_weights(str(folder), device="cpu")
+        except Exception as error:
+            raise ModelError(f"the adapter {folder} can't be read: {first_line(error)}") from error
+        try:
+            wrapped = PeftModel.from_pretrained(network, str(folder))
+        except Exception as error:
+            raise ModelError(f"the adapter {folder} does not fit the model: {_detail(error)}") from error
+        held = get_peft_model_state_dict(wrapped)
+    if odd := sorted(set(stored) ^ set(held)):
+        where = "in the adapter but not in the model" if odd[0] in stored else "in the model but not in the adapter"
+        raise ModelError(f"the adapter {folder} does not fit the model: {odd[0]} is {where} ({len(odd)} such weights)")
     if not lora_names(wrapped):
         raise ModelError(f"the adapter {folder} has no LoRA factors")
     return wrapped
@@ -284,8 +308,14 @@ def _attach_lora(network: Any, rank: int, alpha: int | None, seed: int) -> Any:
         torch.manual_seed(seed)
         try:
             return get_peft_model(network, config)
-        except ValueError as error:
+        except (ValueError, RuntimeError) as error:
             raise ModelError(f"no LoRA can be attached to a {type(network).__name__}: {first_line(error)}") from error
+
+
+def _detail(error: Exception) -> str:
+    """What a library says first, together with the line below where that is but a heading."""
+    lines = [line.strip() for line in str(error).strip().splitlines()]
+    return " ".join(lines[:2]) if lines and lines[0].endswith(":") else first_line(error)
 
 
 @contextlib.contextmanager

@@ -22,7 +22,7 @@ def choose_parameters(network: nn.Module, which: str = "auto") -> dict[str, nn.P
 
     Raises:
         ConfigError: a malformed regular expression, or nothing matches.
-        ModelError: `lora` without an adapter, or no decoder layers are found.
+        ModelError: `lora` without an adapter, no decoder layers are found, or what was chosen is not floating-point.
     """
     if which == "auto":
         which = "lora" if lora_names(network) else "linear"
@@ -36,7 +36,10 @@ def choose_parameters(network: nn.Module, which: str = "auto") -> dict[str, nn.P
         names = {name for name, _ in network.named_parameters()}
     else:
         names = _matching_names(network, which)
-    return {name: p for name, p in network.named_parameters() if name in names and p.is_floating_point()}
+    chosen = {name: p for name, p in network.named_parameters() if name in names and p.is_floating_point()}
+    if not chosen:
+        raise ModelError(f"parameters {which!r}: none is in floating point, so none can carry a gradient")
+    return chosen
 
 
 def lora_names(network: nn.Module) -> set[str]:

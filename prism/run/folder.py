@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from prism.scoring import Folder
 from prism.target import Direction, MeasuredTarget
 
 HARMLESS = {".lock", "run.log"}  # what a run that ended before its manifest may leave behind
+FRUITS = ("target.parquet", "scores/*.parquet")  # what a run has worked for
 
 
 class RunFolder:
@@ -31,30 +32,39 @@ class RunFolder:
         self.path = path
         try:
             path.mkdir(parents=True, exist_ok=True)
+            self._read_manifest()  # before anything is written, as the folder may not be ours
             self._lock = filelock.FileLock(path / ".lock")
             self._lock.acquire(timeout=0)
         except filelock.Timeout as error:
             raise RunError(f"{path} is in use by another prism process") from error
-        except OSError as error:
-            raise RunError(f"the run folder {path} can't be written: {error.strerror or error}") from error
+        except (OSError, NotImplementedError) as error:  # the second where a file system has no locks
+            raise RunError(f"the run folder {path} can't be written: {_reason(error)}") from error
         try:
             self.manifest = self._read_manifest()
+            for leftover in [*path.glob(".*.tmp"), *path.glob("scores/.*.tmp")]:
+                leftover.unlink()
             self._log = logging.FileHandler(path / "run.log", encoding="utf-8")
         except BaseException as error:
             self._lock.release()
             if isinstance(error, OSError):
-                raise RunError(f"the run folder {path} can't be written: {error.strerror or error}") from error
+                raise RunError(f"the run folder {path} can't be written: {_reason(error)}") from error
             raise
         self._log.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-        logging.getLogger("prism").addHandler(self._log)
+        logging.getLogger().addHandler(self._log)  # warnings of other libraries are worth keeping too
         logging.getLogger("prism").setLevel(logging.INFO)
 
     def close(self) -> None:
-        logging.getLogger("prism").removeHandler(self._log)
+        logging.getLogger().removeHandler(self._log)
         self._log.close()
         self._lock.release()
 
+    @property
+    def finished(self) -> bool:
+        """Whether a run has come to its end here."""
+        return self.manifest is not None and (self.path / "summary.json").exists()
+
     def _read_manifest(self) -> dict[str, Any] | None:
+        """What the run here was made from; None where there is none, or it failed before it had anything to lose."""
         file = self.path / "manifest.json"
         if not file.exists():
             others = sorted(n for n in os.listdir(self.path) if n not in HARMLESS and not n.endswith(".tmp"))
@@ -67,19 +77,22 @@ class RunFolder:
                 raise ValueError("no identity")
         except (ValueError, KeyError, TypeError) as error:
             raise RunError(f"{file} is damaged ({error}): name a new folder") from error
-        return dict(manifest)
+        return dict(manifest) if any(any(self.path.glob(pattern)) for pattern in FRUITS) else None
 
-    def check(self, identity: Mapping[str, Any]) -> None:
-        """Make sure that this folder is new, or holds the run of `identity`.
+    def check(self, identity: Mapping[str, Any], but: Collection[str] = ()) -> None:
+        """Make sure that this folder is new, or holds the run of `identity`, whatever differs in the parts `but`.
 
         Raises:
             RunError: it holds a run of something else; the message names what differs.
         """
-        if self.manifest is not None and (changes := list(_changes(self.manifest["identity"], identity))):
-            raise RunError(
-                f"{self.path} holds another run; changed since: {'; '.join(changes)}. "
-                "Undo the change to go on with it, or name a new --out"
-            )
+        if self.manifest is not None:
+            before = self.manifest["identity"]
+            identity = {**identity, **{part: before.get(part) for part in but}}
+            if changes := _changes(before, identity):
+                raise RunError(
+                    f"{self.path} holds another run; changed since: {'; '.join(changes)}. "
+                    "Undo the change to go on with it, or name a new --out"
+                )
         self.identity = dict(identity)
         self.fingerprint = hashlib.sha256(json.dumps(self.identity, sort_keys=True).encode()).hexdigest()
 
@@ -95,29 +108,43 @@ class RunFolder:
     def load_target(self) -> MeasuredTarget | None:
         """The measured target, or None where it is not whole or of another run."""
         try:
+            table = pq.read_table(self.path / "target.parquet", page_checksum_verification=True)
+            metadata = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}
+            marks = (metadata.get("prism.fingerprint"), metadata.get("prism.direction"))
+            if marks != (self.fingerprint, _digest(self.path / "direction.safetensors")):
+                return None
             direction = Direction.load(self.path / "direction.safetensors")
-            table = pq.read_table(self.path / "target.parquet")
         except (RunError, OSError, pa.ArrowException):
-            return None
-        metadata = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}
-        marks = (direction.provenance.get("fingerprint"), metadata.get("prism.fingerprint"))
-        if marks != (self.fingerprint, self.fingerprint):
             return None
         rejected = [BadRow(**row) for row in json.loads(metadata["prism.rejected"])]
         return MeasuredTarget(table.replace_schema_metadata(None), direction, rejected)
 
     def save_target(self, target: MeasuredTarget) -> None:
-        rejected = json.dumps([row.as_json() for row in target.rejected])
-        metadata = {"prism.fingerprint": self.fingerprint, "prism.rejected": rejected}
-        sink = pa.BufferOutputStream()
-        pq.write_table(target.table.replace_schema_metadata(metadata), sink, compression="zstd")
-        write_whole(self.path / "target.parquet", sink.getvalue().to_pybytes())
         provenance = {**target.direction.provenance, "fingerprint": self.fingerprint}
-        Direction(target.direction.tensors, provenance).save(self.path / "direction.safetensors")
+        file = self.path / "direction.safetensors"
+        Direction(target.direction.tensors, provenance).save(file)
+        metadata = {
+            "prism.fingerprint": self.fingerprint,
+            "prism.direction": _digest(file),
+            "prism.rejected": json.dumps([row.as_json() for row in target.rejected]),
+        }
+        table = target.table.replace_schema_metadata(metadata)
+        sink = pa.BufferOutputStream()
+        pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
+        write_whole(self.path / "target.parquet", sink.getvalue().to_pybytes())
 
     def save_rejected(self, rows: Sequence[BadRow]) -> None:
         text = "".join(json.dumps(row.as_json(), ensure_ascii=True) + "\n" for row in rows)
         write_whole(self.path / "rejected.jsonl", text)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)
 
 
 def _changes(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:

@@ -13,16 +13,21 @@ from prism.config import SelectConfig
 from prism.data import Pool, Target
 from prism.model import Places
 
+MACHINE = ("device", "version")
 LIBRARIES = ("torch", "transformers", "tokenizers", "peft")
 
 
 def identity(config: SelectConfig, places: Places, pool: Pool, target: Target, device: str) -> dict[str, Any]:
-    """All that the scores are a function of: a run folder refuses to go on when any of it has changed."""
+    """All that the scores are a function of: a run folder refuses to go on when any of it has changed.
+
+    Scores that are finished stay what they are when only the `MACHINE` changes.
+    """
     return {
-        "model": places.fingerprints(),
+        **places.fingerprints(),
         "pool": numbered(pool.fingerprints),
         "target": numbered(target.fingerprints),
-        "option": {**config.stage("scoring"), "device": device.partition(":")[0]},
+        "option": config.stage("scoring"),
+        "device": device.partition(":")[0],
         "version": {"prism": __version__, **{name: _version(name) for name in LIBRARIES}},
     }
 

@@ -11,13 +11,13 @@ from prism.budget import Budget
 from prism.config import SelectConfig, load_config
 from prism.curvature import Identity
 from prism.data import Pool, Target, open_pool, open_target
-from prism.errors import ConfigError, RunError
+from prism.errors import ConfigError, DataError, RunError
 from prism.files import write_whole
 from prism.model import find_model, load_model
 from prism.model.load import choose_device
 from prism.progress import Progress, Silent
 from prism.run.folder import RunFolder
-from prism.run.provenance import circumstances, identity, numbered
+from prism.run.provenance import MACHINE, circumstances, identity, numbered
 from prism.run.summary import summarise
 from prism.scoring import ScoreTable, score_pool, stored_scores
 from prism.selection import Selection, select
@@ -60,24 +60,28 @@ def run_select(config: SelectConfig, progress: Progress | None = None) -> Run:
     device = str(choose_device(config.device))
     folder = RunFolder(Path(config.out))
     try:
-        folder.check(identity(config, places, pool, target, device))
+        log.info("prism select into %s", folder.path)
+        this = identity(config, places, pool, target, device)
+        folder.check(this, but=MACHINE if folder.finished else ())
         stored = _stored(folder, pool)
         if stored is None:
+            folder.check(this)
             pool.require_rows("pool")
             target.require_rows("target")
             _check_budget(config, len(pool))
-        folder.claim(circumstances(config.seed))
-        config.save(folder.path / "config.yaml")
-        log.info("prism select into %s", folder.path)
-        if stored is None:
+            folder.claim(circumstances(config.seed))
+            config.save(folder.path / "config.yaml")
             stored = _measure_and_score(config, folder, pool, target, progress)
+        elif config.on_bad_row == "stop":
+            _stop_at_bad_row(pool, *stored)
         measured, scores = stored
         selection = select(scores, **config.stage("selection"))
         for notice in selection.notices:
             progress.note(notice)
         selection.save(folder.path / "selected.jsonl")
         summary = summarise(config, measured, selection, time.monotonic() - began)
-        write_whole(folder.path / "summary.json", json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
+        write_whole(folder.path / "summary.json", json.dumps(summary, indent=2, allow_nan=False) + "\n")
+        config.save(folder.path / "config.yaml")
         log.info("selected %d of %d rows in %.1f s", len(selection), len(scores), summary["seconds"])
         return Run(folder.path, measured, selection, summary)
     except Exception as error:
@@ -98,22 +102,25 @@ def load_selection(path: Path) -> Selection:
     config = load_config(path / "config.yaml", {"out": str(path)})
     folder = RunFolder(path)
     try:
-        assert folder.manifest is not None
+        if folder.manifest is None:
+            raise _unfinished(path)
         pool = open_pool(config.pool, columns=config.columns)
         folder.check({**folder.manifest["identity"], "pool": numbered(pool.fingerprints)})
         stored = _stored(folder, pool)
         if stored is None:
-            raise RunError(
-                f"the run in {path} is not finished: prism select --config {path / 'config.yaml'} goes on with it"
-            )
+            raise _unfinished(path)
         return select(stored[1], **config.stage("selection"))
     finally:
         folder.close()
 
 
+def _unfinished(path: Path) -> RunError:
+    return RunError(f"the run in {path} is not finished: prism select --config {path / 'config.yaml'} goes on with it")
+
+
 def _stored(folder: RunFolder, pool: Pool) -> tuple[MeasuredTarget, ScoreTable] | None:
     """What a finished run left, without reading the pool or loading the model; None where anything is missing."""
-    if folder.manifest is None or not (folder.path / "summary.json").exists():
+    if not folder.finished:
         return None
     measured = folder.load_target()
     try:
@@ -122,6 +129,12 @@ def _stored(folder: RunFolder, pool: Pool) -> tuple[MeasuredTarget, ScoreTable] 
     except (ValueError, KeyError, TypeError):
         return None
     return None if measured is None or scores is None else (measured, scores)
+
+
+def _stop_at_bad_row(pool: Pool, measured: MeasuredTarget, scores: ScoreTable) -> None:
+    bad = [*measured.rejected, *scores.rejected] or pool.rejected  # reading the pool stops at its first bad row
+    if bad:
+        raise DataError(f"bad row in {bad[0]} (--on-bad-row skip sets such rows aside)")
 
 
 def _check_budget(config: SelectConfig, rows: int) -> None:
