@@ -10,7 +10,7 @@ from prism.errors import ConfigError
 SYNTAX = "a share ('5%'), a number of samples ('1000') or of response tokens ('200k tok')"
 SHARE = re.compile(r"(\d+(?:\.\d+)?)\s*%")
 SAMPLES = re.compile(r"(\d[\d_,]*)(?:\s*(?:samples?|rows?))?")
-TOKENS = re.compile(r"(\d+(?:\.\d+)?)\s*([kKmM]?)\s*tok(?:ens?)?")
+TOKENS = re.compile(r"(\d[\d_,]*(?:\.\d+)?)\s*([kKmM]?)\s*tok(?:ens?)?")
 SCALE = {"": 1, "k": 1_000, "m": 1_000_000}
 
 
@@ -28,9 +28,9 @@ class Budget:
         if match := SHARE.fullmatch(clean):
             budget = cls(Decimal(match[1]), "share")
         elif match := SAMPLES.fullmatch(clean):
-            budget = cls(Decimal(re.sub("[_,]", "", match[1])), "samples")
+            budget = cls(_number(match[1]), "samples")
         elif match := TOKENS.fullmatch(clean):
-            budget = cls(Decimal(match[1]) * SCALE[match[2].lower()], "tokens")
+            budget = cls(_number(match[1]) * SCALE[match[2].lower()], "tokens")
         else:
             hint = "; a budget must be positive" if clean.startswith("-") else ""
             raise ConfigError(f"budget {text!r} is not {SYNTAX}{hint}")
@@ -57,3 +57,7 @@ class Budget:
         if self.amount > tokens:
             raise ConfigError(f"budget {self.amount:f} tok is above the pool's {tokens} response tokens")
         return samples, int(self.amount)
+
+
+def _number(text: str) -> Decimal:
+    return Decimal(re.sub("[_,]", "", text))

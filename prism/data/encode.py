@@ -1,6 +1,5 @@
 """Rows to token ids and response masks, cut to the longest length that is allowed."""
 
-import itertools
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -8,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from prism.data.rows import Message, Messages, Pair, Row
-from prism.data.template import ChatTemplate, Rendered, Span, render_plain
+from prism.data.template import ChatTemplate, Rendered, Span, render_plain, shared
 from prism.errors import ConfigError, RowError
 
 Responses = Literal["last", "all"]
@@ -93,7 +92,7 @@ class Encoder:
         self, rendered: Rendered, add_special_tokens: bool
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
         if not self.tokenizer.is_fast:
-            return self._tokenize_pieces(rendered, add_special_tokens)
+            return self._tokenize_without_offsets(rendered, add_special_tokens)
         encoding = self.tokenizer(
             rendered.text,
             add_special_tokens=add_special_tokens,
@@ -108,21 +107,24 @@ class Encoder:
             mask |= _covered(offsets, span)
         return ids, mask
 
-    def _tokenize_pieces(
+    def _tokenize_without_offsets(
         self, rendered: Rendered, add_special_tokens: bool
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-        """For tokenizers that report no offsets: tokenize prompt and responses apart, as generation would."""
-        ids: list[int] = []
-        mask: list[bool] = []
-        bounds = [0, *(edge for span in rendered.responses for edge in span), len(rendered.text)]
-        for number, (start, end) in enumerate(itertools.pairwise(bounds)):
-            if start == end:
-                continue
-            special = add_special_tokens and not ids
-            piece = self.tokenizer(rendered.text[start:end], add_special_tokens=special, verbose=False)["input_ids"]
-            ids += piece
-            mask += [number % 2 == 1] * len(piece)
+        """A boundary lies where the tokens of the text up to it part from the tokens of the whole text."""
+        ids = self._ids(rendered.text)
+        mask = [False] * len(ids)
+        for start, end in rendered.responses:
+            upto = self._ids(rendered.text[:end])
+            first, last = shared(ids, self._ids(rendered.text[:start])), shared(ids, upto)
+            last += last < len(upto)  # a token that straddles the end counts, as with offsets
+            mask[first:last] = [True] * len(mask[first:last])
+        bos = self.tokenizer.bos_token_id
+        if add_special_tokens and bos is not None and self._ids(rendered.text, add_special_tokens=True)[:1] == [bos]:
+            ids, mask = [bos, *ids], [False, *mask]
         return np.asarray(ids, dtype=np.int64), np.asarray(mask, dtype=np.bool_)
+
+    def _ids(self, text: str, add_special_tokens: bool = False) -> list[int]:
+        return list(self.tokenizer(text, add_special_tokens=add_special_tokens, verbose=False)["input_ids"])
 
     def _truncate(self, ids: npt.NDArray[np.int64], mask: npt.NDArray[np.bool_]) -> Encoded:
         if not mask.any():

@@ -19,6 +19,7 @@ SHAREGPT_ROLES = {
     "human": "user", "user": "user", "gpt": "assistant", "chatgpt": "assistant", "bard": "assistant",
     "bing": "assistant", "model": "assistant", "assistant": "assistant", "system": "system", "tool": "tool",
 }  # fmt: skip
+SIDES = ("chosen", "rejected")
 ROLES = ("system", "developer", "user", "assistant", "tool")
 
 
@@ -48,10 +49,8 @@ def pool_messages(record: Mapping[str, Any], columns: Columns) -> tuple[Messages
     """
     form = _recognise(record, columns)
     messages, strings = form(record, columns)
-    system = columns.get(record, "system")
-    if system is not None and messages and messages[0]["role"] != "system":
-        messages = ({"role": "system", "content": _text(system, "system")}, *messages)
-        strings = False
+    if system := _system(record, columns, messages):
+        messages, strings = system + messages, False
     last = max((i for i, m in enumerate(messages) if m["role"] == "assistant"), default=None)
     if last is None:
         raise RowError("no assistant turn, so there is no response to score")
@@ -68,28 +67,26 @@ def pair_messages(record: Mapping[str, Any], columns: Columns) -> tuple[Messages
     `prompt`, `chosen` and `rejected` are strings or message lists; without `prompt`, chosen and rejected are whole
     conversations that share their turns up to the last.
     """
-    for field in ("chosen", "rejected"):
+    for field in SIDES:
         if columns.get(record, field) is None:
-            raise RowError(
-                f"no {columns.names.get(field, field)!r} field; a target row has prompt, chosen and rejected"
-            )
-    prompt = columns.get(record, "prompt")
+            name = columns.names.get(field, field)
+            raise RowError(f"no {name!r} field, or it is null; a target row has prompt, chosen and rejected")
+    prompt, sides = columns.get(record, "prompt"), [columns.get(record, f) for f in SIDES]
     if prompt is None:
-        chosen, rejected = (_messages(columns.get(record, f), f) for f in ("chosen", "rejected"))
+        if any(isinstance(side, str) and _json_list(side) is None for side in sides):
+            raise RowError(f"no {columns.names.get('prompt', 'prompt')!r} field, and the answers are strings")
+        chosen, rejected = (_messages(side, f) for side, f in zip(sides, SIDES, strict=True))
         if len(chosen) < 2 or chosen[:-1] != rejected[:-1]:
             raise RowError("no prompt field, and chosen and rejected don't share their turns up to the last")
         strings = False
     else:
         opening, is_string = _prompt(prompt)
-        sides = [columns.get(record, f) for f in ("chosen", "rejected")]
         strings = is_string and all(isinstance(side, str) and _json_list(side) is None for side in sides)
-        answers = [_answer(side, field) for side, field in zip(sides, ("chosen", "rejected"), strict=True)]
+        answers = [_answer(side, field) for side, field in zip(sides, SIDES, strict=True)]
         # TRL's "conversational with explicit prompt" repeats nothing; some sets repeat the prompt's turns.
         chosen, rejected = (a if a[: len(opening)] == opening else opening + a for a in answers)
-        system = columns.get(record, "system")
-        if system is not None and opening[0]["role"] != "system":
-            turn: Message = {"role": "system", "content": _text(system, "system")}
-            chosen, rejected, strings = (turn, *chosen), (turn, *rejected), False
+        if system := _system(record, columns, opening):
+            chosen, rejected, strings = system + chosen, system + rejected, False
     for side, field in ((chosen, "chosen"), (rejected, "rejected")):
         if side[-1]["role"] != "assistant":
             raise RowError(f"{field} does not end with an assistant turn")
@@ -98,6 +95,14 @@ def pair_messages(record: Mapping[str, Any], columns: Columns) -> tuple[Messages
     if chosen == rejected:
         raise RowError("chosen and rejected are equal")
     return chosen, rejected, strings
+
+
+def _system(record: Mapping[str, Any], columns: Columns, messages: Messages) -> Messages:
+    """The system turn that a field of its own brings; many sets fill it with "" where there is none."""
+    text = columns.get(record, "system")
+    if text is None or text == "" or messages[0]["role"] == "system":
+        return ()
+    return ({"role": "system", "content": _text(text, "system")},)
 
 
 def _from_messages(record: Mapping[str, Any], columns: Columns) -> tuple[Messages, bool]:
@@ -117,14 +122,19 @@ def _from_completion(record: Mapping[str, Any], columns: Columns) -> tuple[Messa
 
 def _from_alpaca(record: Mapping[str, Any], columns: Columns) -> tuple[Messages, bool]:
     turns: list[Message] = []
-    history = columns.get(record, "history")
-    for exchange in history or ():
+    history = columns.get(record, "history") or ()
+    if isinstance(history, str):
+        history = _json(history)
+    if not isinstance(history, list | tuple):
+        raise RowError("history must be a list of [instruction, response] pairs")
+    for exchange in history:
         if not isinstance(exchange, list | tuple) or len(exchange) != 2:
             raise RowError("history must be a list of [instruction, response] pairs")
         turns.append({"role": "user", "content": _text(exchange[0], "history")})
         turns.append({"role": "assistant", "content": _text(exchange[1], "history")})
     instruction = _text(columns.get(record, "instruction"), "instruction")
-    extra = _text(columns.get(record, "input") or "", "input")
+    extra = columns.get(record, "input")
+    extra = "" if extra is None else _text(extra, "input")
     question = f"{instruction}\n\n{extra}" if extra.strip() else instruction
     if not question.strip():
         raise RowError("the instruction is empty")
@@ -143,11 +153,14 @@ FORMS: dict[tuple[str, ...], Form] = {
 
 
 def _recognise(record: Mapping[str, Any], columns: Columns) -> Form:
-    for fields, form in FORMS.items():
+    """The first form whose fields are all there; forms with a field that the user mapped come first."""
+    for fields, form in sorted(FORMS.items(), key=lambda item: not any(columns.names.get(f) for f in item[0])):
         if columns.has(record, fields):
             return form
+    found = ", ".join(f"{name}{' (null)' * (record[name] is None)}" for name in list(record)[:12]) or "none"
+    if lost := [name for name in columns.names.values() if name and name not in record]:
+        raise RowError(f"no column {lost[0]!r}, which --columns names; the row's fields are {found}")
     known = "; ".join(" + ".join(fields) for fields in FORMS)
-    found = ", ".join(str(name) for name in list(record)[:12]) or "none"
     raise RowError(f"unknown form: the row's fields are {found}; known forms are {known} (or map them with --columns)")
 
 
@@ -178,7 +191,7 @@ def _messages(value: Any, field: str) -> Messages:
     if isinstance(value, str):
         value = _json_list(value)
     if not isinstance(value, list | tuple):
-        raise RowError(f"{field} must be a list of messages")
+        raise RowError(f"{field} must be a list of messages (in CSV: as JSON text)")
     if not value:
         raise RowError(f"{field} is an empty list")
     return tuple(_message(turn, f"{field}[{i}]") for i, turn in enumerate(value))
@@ -194,7 +207,7 @@ def _message(turn: Any, where: str) -> Message:
             raise RowError(f"{where} has the unknown role {turn['from']!r}")
     if role not in ROLES:
         raise RowError(f"{where} has {'no role' if role is None else f'the unknown role {role!r}'}")
-    if turn.get("tool_calls"):
+    if turn.get("tool_calls") or turn.get("function_call"):
         raise RowError(f"{where} calls tools, which are not supported")
     if isinstance(content, list):  # OpenAI's content parts
         if not all(isinstance(p, Mapping) and p.get("type") == "text" for p in content):
@@ -205,7 +218,7 @@ def _message(turn: Any, where: str) -> Message:
 
 def _text(value: Any, where: str) -> str:
     if not isinstance(value, str):
-        raise RowError(f"{where} must be text, not {'missing' if value is None else type(value).__name__}")
+        raise RowError(f"{where} is {'missing or null' if value is None else f'no text but {_kind(value)}'}")
     if not value.isascii() and any("\ud800" <= c <= "\udfff" for c in value):
         raise RowError(f"{where} holds an unpaired surrogate, which is not valid Unicode text")
     return value
@@ -213,11 +226,20 @@ def _text(value: Any, where: str) -> str:
 
 def _json_list(text: str) -> list[Any] | None:
     """Message lists come as JSON text in CSV files; anything else is a plain string."""
-    if not text.startswith("[{"):
-        return None
-    try:
-        value = json.loads(text)
-    except ValueError:
+    value = _json(text) if text.lstrip().startswith("[") else None
+    if not isinstance(value, list) or not value:
         return None
     keys = ({"role", "content"}, {"from", "value"})
     return value if all(isinstance(v, dict) and any(k <= v.keys() for k in keys) for v in value) else None
+
+
+def _json(text: str) -> Any:
+    """What `text` says as JSON; None where it is no JSON."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _kind(value: object) -> str:
+    return "a list" if isinstance(value, list | tuple) else f"a {type(value).__name__}"

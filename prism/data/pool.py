@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar, get_args
 
 from prism.data.forms import FIELDS, Columns, pair_messages, pool_messages
 from prism.data.rows import Ids, Pair, Row, content_hash
@@ -11,6 +11,7 @@ from prism.data.sources import Record, Source, open_sources
 from prism.errors import BadRow, ConfigError, DataError, RowError
 
 OnBadRow = Literal["skip", "stop"]
+LONGEST_REASON = 400
 
 
 class HasId(Protocol):
@@ -84,7 +85,7 @@ class Rows(Generic[T]):
                         raise record
                     yield self._normalise(record, self._columns, ids, source, line)
                 except RowError as error:
-                    yield BadRow(source.name, line, str(error))
+                    yield BadRow(source.name, line, _legible(str(error)))
 
 
 Pool = Rows[Row]
@@ -126,12 +127,18 @@ def load_target(
 
 def open_pool(where: Where, *, columns: Mapping[str, str] | None = None, on_bad_row: OnBadRow = "skip") -> Pool:
     """`load_pool` without reading anything yet."""
-    return Rows(open_sources(where), _pool_row, _checked(columns), on_bad_row)
+    return Rows(open_sources(where), _pool_row, _checked(columns), _known(on_bad_row))
 
 
 def open_target(where: Where, *, columns: Mapping[str, str] | None = None, on_bad_row: OnBadRow = "skip") -> Target:
     """`load_target` without reading anything yet."""
-    return Rows(open_sources(where), _pair, _checked(columns), on_bad_row)
+    return Rows(open_sources(where), _pair, _checked(columns), _known(on_bad_row))
+
+
+def _legible(reason: str) -> str:
+    """A reason quotes the data: fit for a terminal and one line, whatever that holds."""
+    text = reason if len(reason) <= LONGEST_REASON else reason[: LONGEST_REASON - 1] + "…"
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _checked(columns: Mapping[str, str] | None) -> Columns:
@@ -141,15 +148,20 @@ def _checked(columns: Mapping[str, str] | None) -> Columns:
     return Columns(columns or {})
 
 
+def _known(on_bad_row: OnBadRow) -> OnBadRow:
+    if on_bad_row not in get_args(OnBadRow):
+        raise ConfigError(f"on_bad_row {on_bad_row!r} is neither skip nor stop")
+    return on_bad_row
+
+
 def _pool_row(record: Record, columns: Columns, ids: Ids, source: Source, line: int) -> Row:
     messages, strings = pool_messages(record, columns)
     content = content_hash(messages)
-    own_source = columns.get(record, "source") or (record.get("dataset") if "source" not in columns.names else None)
     return Row(
         id=_identify(record, columns, ids, content),
         messages=messages,
         strings=strings,
-        source=own_source if isinstance(own_source, str) else source.stem,
+        source=_own_source(record, columns) or source.stem,
         content=content,
         file=source.name,
         line=line,
@@ -172,8 +184,14 @@ def _pair(record: Record, columns: Columns, ids: Ids, source: Source, line: int)
     )
 
 
+def _own_source(record: Record, columns: Columns) -> str | None:
+    own = columns.get(record, "source") or (record.get("dataset") if "source" not in columns.names else None)
+    return _legible(own) if isinstance(own, str) else None
+
+
 def _identify(record: Record, columns: Columns, ids: Ids, content: str) -> str:
     own: Any = columns.get(record, "id")
+    own = None if own == "" else own  # an empty cell of a CSV file
     if isinstance(own, bool) or not isinstance(own, str | int | None):
         raise RowError(f"id must be a string or a whole number, not {type(own).__name__}")
     if isinstance(own, str) and (not own.strip() or not own.isprintable()):

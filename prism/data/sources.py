@@ -11,7 +11,8 @@ import hashlib
 import io
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol
@@ -22,6 +23,9 @@ Record = Mapping[str, Any]
 Item = tuple[int, Record | RowError]
 
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
+BOM = b"\xef\xbb\xbf"
+DEEPEST = 100
+NESTED = (Mapping, list, tuple)
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+){0,2}")
 
 
@@ -63,15 +67,18 @@ class FileSource:
                 return
             with self._open() as file:
                 yield from reader(file, self)
-        except (OSError, EOFError) as error:
+        except (OSError, EOFError, zlib.error) as error:
             raise DataError(f"{self.path} can't be read: {error}") from error
 
     def _open(self) -> IO[bytes]:
         return gzip.open(self.path) if self.path.name.endswith(".gz") else self.path.open("rb")  # type: ignore[return-value]
 
     def fingerprint(self) -> str:
-        with self.path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        try:
+            with self.path.open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise DataError(f"{self.path} can't be read: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -83,11 +90,10 @@ class ListSource:
     stem: str = "list"
 
     def read(self) -> Iterator[Item]:
-        for number, record in enumerate(self.records, 1):
-            yield number, record if isinstance(record, Mapping) else RowError(f"a row is a {_kind(record)}")
+        yield from ((number, _as_record(record)) for number, record in enumerate(self.records, 1))
 
     def fingerprint(self) -> str:
-        return hashlib.sha256(json.dumps(list(self.records), default=str).encode()).hexdigest()
+        return _digest(self.read())
 
 
 @dataclass(frozen=True)
@@ -99,14 +105,11 @@ class DatasetSource:
     dataset: Any
 
     def read(self) -> Iterator[Item]:
-        yield from enumerate(self.dataset, 1)
+        batches = self.dataset.with_format("arrow").iter(1024)  # as stored: no image or audio is decoded
+        yield from enumerate((record for batch in batches for record in _records(batch)), 1)
 
     def fingerprint(self) -> str:
-        digest = hashlib.sha256(str(self.dataset.features).encode())
-        for batch in self.dataset.with_format("arrow").iter(1000):
-            for column in batch.columns:
-                digest.update(json.dumps(column.to_pylist(), default=str).encode())
-        return digest.hexdigest()
+        return _digest(self.read())
 
 
 def open_sources(where: str | Path | Sequence[str | Path] | Sequence[Record]) -> list[Source]:
@@ -115,17 +118,19 @@ def open_sources(where: str | Path | Sequence[str | Path] | Sequence[Record]) ->
     Raises:
         DataError: a file is missing, a glob matches nothing, or a place holds nothing readable.
     """
-    if isinstance(where, str | Path):
-        where = [where]
-    if where and all(isinstance(item, Mapping) for item in where):
-        return [ListSource(where)]  # type: ignore[arg-type]
-    if not where:
+    items: list[Any] = [where] if isinstance(where, str | Path) or not isinstance(where, Iterable) else list(where)
+    if any(isinstance(item, Mapping) for item in items):
+        return [ListSource(items)]
+    if not items:
         raise DataError("no data was given: an empty list of files")
     sources: list[Source] = []
-    for item in where:
+    for item in items:
         if not isinstance(item, str | Path):
             raise DataError(f"data must be paths, hub ids or a list of rows (dicts), not a {_kind(item)}")
-        sources += _open_place(str(item))
+        try:
+            sources += _open_place(str(item))
+        except OSError as error:
+            raise DataError(f"{item} can't be read: {error}") from error
     names = [source.name for source in sources]
     if repeated := sorted({name for name in names if names.count(name) > 1}):
         raise DataError(f"{repeated[0]} is given more than once: name each file once")
@@ -173,12 +178,15 @@ def _saved_dataset(path: Path, split: str | None = None) -> DatasetSource:
         data = load_from_disk(str(path))
     except Exception as error:
         raise DataError(f"{path} can't be read as a saved datasets folder: {first_line(error)}") from error
+    name = f"{path}:{split}" if split else str(path)
     if isinstance(data, DatasetDict):
-        split = split or ("train" if "train" in data else next(iter(data)) if len(data) == 1 else None)
+        split = split or ("train" if "train" in data or not data else next(iter(data)) if len(data) == 1 else None)
         if split not in data:
-            raise DataError(f"{path} holds the splits {', '.join(data)}: choose one as {path}:{next(iter(data))}")
+            raise DataError(f"{path} holds the splits {', '.join(data) or '(none)'}: choose one as {path}:SPLIT")
         data = data[split]
-    return DatasetSource(str(path), path.name, data)
+    elif split:
+        raise DataError(f"{path} has no splits: name it without :{split}")
+    return DatasetSource(name, path.name, data)
 
 
 def _hub_dataset(place: str) -> DatasetSource:
@@ -196,95 +204,126 @@ def _hub_dataset(place: str) -> DatasetSource:
 
 
 def _read_jsonl(file: IO[bytes], source: FileSource) -> Iterator[Item]:
-    for number, line in enumerate(file, 1):
-        if number == 1:
-            line = line.removeprefix(b"\xef\xbb\xbf")
-        if not line.strip():
-            continue
-        yield number, _parse_line(line)
+    yield from ((number, _parse_line(line)) for number, line in enumerate(file, 1) if line.removeprefix(BOM).strip())
 
 
 def _parse_line(line: bytes) -> Record | RowError:
     try:
-        record = json.loads(line.decode())
+        record = json.loads(line.removeprefix(BOM).decode())
     except UnicodeDecodeError as error:
         return RowError(f"not UTF-8: byte 0x{line[error.start]:02x} at column {error.start + 1}")
     except json.JSONDecodeError as error:
         return RowError(f"not JSON: {error.msg} at column {error.colno}")
     except (RecursionError, ValueError) as error:
         return RowError(f"JSON that can't be read: {first_line(error)}")
-    return (
-        record if isinstance(record, Mapping) else RowError(f"a row must be a JSON object, this is a {_kind(record)}")
-    )
+    return _as_record(record)
+
+
+def _as_record(value: Any) -> Record | RowError:
+    if not isinstance(value, Mapping):
+        return RowError(f"a row must be an object with named fields, this is a {_kind(value)}")
+    level: list[Any] = [value]
+    for _ in range(DEEPEST):
+        level = [v for c in level for v in (c.values() if isinstance(c, Mapping) else c) if isinstance(v, NESTED)]
+        if not level:
+            return value
+    return RowError(f"the row is nested more than {DEEPEST} levels deep")
 
 
 def _read_json(file: IO[bytes], source: FileSource) -> Iterator[Item]:
-    """An array of objects; many a `.json` file holds JSON lines instead, and is read as such."""
-    head = file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()
+    """An array of objects, or one; many a `.json` file holds JSON lines instead, and is read as such."""
+    first = next((line for line in file if line.removeprefix(BOM).strip()), b"").removeprefix(BOM).lstrip()
     file.seek(0)
-    if not head.startswith(b"["):
-        first = file.readline()
+    if not first.startswith(b"["):
+        if isinstance(_parse_line(first), RowError) and isinstance(row := _parse_line(file.read()), Mapping):
+            yield 1, row
+            return
         file.seek(0)
-        if head and isinstance(_parse_line(first.removeprefix(b"\xef\xbb\xbf")), RowError):
-            raise DataError(f"{source.path} is neither a JSON array of rows nor JSON lines: {_parse_line(first)}")
         yield from _read_jsonl(file, source)
         return
     try:
         rows = json.loads(file.read().decode("utf-8-sig"))
     except UnicodeDecodeError as error:
-        raise DataError(f"{source.path} is not UTF-8 (byte {error.start}); convert it first") from error
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise DataError(f"{source.path} is not JSON: {first_line(error)}") from error
-    for number, record in enumerate(rows, 1):
-        yield (
-            number,
-            record
-            if isinstance(record, Mapping)
-            else RowError(f"a row must be a JSON object, this is a {_kind(record)}"),
-        )
+        raise DataError(f"{source.path} is not UTF-8 (byte {error.start}): convert it first") from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(
+            f"{source.path} can't be read as a JSON array ({first_line(error)}): mend it, or put each row on a line "
+            "of a .jsonl file, where a bad row spoils no other"
+        ) from error
+    yield from ((number, _as_record(record)) for number, record in enumerate(rows, 1))
 
 
 def _read_csv(file: IO[bytes], source: FileSource) -> Iterator[Item]:
+    """Each record under the line it starts on."""
     csv.field_size_limit(2**31 - 1)
     text = io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="")
-    reader = csv.DictReader(text, delimiter="\t" if source.suffix == ".tsv" else ",", strict=True)
-    try:
-        names = reader.fieldnames or []
-    except csv.Error as error:
-        raise DataError(f"{source.path} has no readable header line: {error}") from error
+    reader = csv.reader(text, delimiter="\t" if source.suffix == ".tsv" else ",", strict=True)
+    names: list[str] | None = None
     while True:
+        start = reader.line_num + 1
         try:
-            record = next(reader)
+            fields = next(reader)
         except StopIteration:
             return
         except csv.Error as error:
-            yield reader.line_num, RowError(f"not CSV: {error}")
+            if names is None:
+                raise DataError(f"{source.path} has no readable header line: {error}") from error
+            yield start, RowError(f"not CSV up to line {reader.line_num}: {error} (is a quote left open?)")
             continue
-        if None in record or None in record.values():
-            yield reader.line_num, RowError(f"the row has not the {len(names)} fields of the header")
-        elif any(_escaped(value) for value in record.values()):
-            yield reader.line_num, RowError("not UTF-8")
-        else:
-            yield reader.line_num, {name: value for name, value in record.items() if value != ""}
+        if names is None:
+            names = _header(fields, source)
+        elif fields:
+            yield start, _csv_record(names, fields)
+
+
+def _header(names: list[str], source: FileSource) -> list[str]:
+    if any(_escaped(name) for name in names):
+        raise DataError(f"{source.path} is not UTF-8: convert it first")
+    if repeated := [name for name in names if names.count(name) > 1]:
+        raise DataError(f"{source.path} has two columns named {repeated[0]!r}: rename one")
+    return names
+
+
+def _csv_record(names: list[str], fields: list[str]) -> Record | RowError:
+    if len(fields) != len(names):
+        return RowError(f"the row has {len(fields)} fields, the header {len(names)}")
+    if any(_escaped(field) for field in fields):
+        return RowError("not UTF-8")
+    return dict(zip(names, fields, strict=True))
 
 
 def _escaped(text: str) -> bool:
-    return any("\udc80" <= c <= "\udcff" for c in text) if not text.isascii() else False
+    return not text.isascii() and any("\udc80" <= c <= "\udcff" for c in text)
 
 
 def _read_parquet(path: Path) -> Iterator[Item]:
     import pyarrow
     import pyarrow.parquet
 
-    number = 0
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
-            for batch in file.iter_batches(1024):
-                for record in batch.to_pylist():
-                    number += 1
-                    yield number, record
+            yield from enumerate((record for batch in file.iter_batches(1024) for record in _records(batch)), 1)
     except pyarrow.ArrowException as error:
         raise DataError(f"{path} can't be read as Parquet: {first_line(error)}") from error
+
+
+def _records(batch: Any) -> Iterator[Record | RowError]:
+    """Rows of an Arrow batch; where one holds what Python can't (a broken string, the year 20,000), that one is bad."""
+    try:
+        rows = batch.to_pylist()
+    except Exception as error:
+        if len(batch) == 1:
+            yield RowError(f"a value can't be read: {first_line(error)}")
+            return
+        rows = [row for i in range(len(batch)) for row in _records(batch.slice(i, 1))]
+    yield from (row if isinstance(row, RowError) else _as_record(row) for row in rows)
+
+
+def _digest(items: Iterator[Item]) -> str:
+    digest = hashlib.sha256()
+    for _, record in items:
+        digest.update(json.dumps(record, default=str, skipkeys=True).encode() + b"\n")
+    return digest.hexdigest()
 
 
 def _kind(value: object) -> str:

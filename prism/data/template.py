@@ -10,14 +10,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import jinja2
-
 from prism.data.rows import Message
-from prism.errors import RowError
+from prism.errors import RowError, first_line
 
 # Templates that print today's date would make scores depend on the day; this is Llama 3's own fallback date.
 FROZEN_TODAY = datetime.datetime(2024, 7, 26)
-MARKER = "\u2603PRISM\u2603"
+MARKER = "\u2603PRISM"
 Span = tuple[int, int]
 
 
@@ -45,16 +43,19 @@ class ChatTemplate:
         return Rendered(text, tuple(self._find(text, messages, turn) for turn in responses))
 
     def _find(self, text: str, messages: Sequence[Message], turn: int) -> Span:
-        marked = self._apply([*messages[:turn], {**messages[turn], "content": MARKER}, *messages[turn + 1 :]])
-        start = marked.find(MARKER)
-        if start < 0:
+        marker = MARKER
+        while marker in text:
+            marker += MARKER
+        marked = self._apply([*messages[:turn], {**messages[turn], "content": marker}, *messages[turn + 1 :]])
+        before, found, after = marked.partition(marker)
+        if not found:
             raise RowError("the chat template does not show the response")
-        before, after = marked[:start], marked[start + len(MARKER) :]
-        end = len(text) - len(after)
+        start, end = len(before), len(text) - len(after)
         if not (text.startswith(before) and text.endswith(after) and end >= start):
-            # The template moves parts of the answer (a thinking section, say): what differs is the answer.
-            start = _shared(text, marked)
-            end = len(text) - _shared(text[start:][::-1], marked[start:][::-1])
+            # The template moves parts of the answer (a thinking section, say): it begins where generation would.
+            header = self._apply(messages[:turn], add_generation_prompt=True)
+            start = len(header) if text.startswith(header) else shared(text, marked)
+            end = len(text) - shared(text[start:][::-1], marked[start:][::-1])
             after = text[end:]
         if not text[start:end].strip():
             raise RowError("the chat template leaves nothing of the response")
@@ -71,26 +72,30 @@ class ChatTemplate:
         ends = [after.find(t) + len(t) for t in special_tokens(self._tokenizer) if t in after]
         return after[: min(ends)] if ends else after.rstrip()
 
-    def _apply(self, messages: Sequence[Message]) -> str:
+    def _apply(self, messages: Sequence[Message], add_generation_prompt: bool = False) -> str:
         try:
             text = self._tokenizer.apply_chat_template(
-                list(messages), tokenize=False, strftime_now=FROZEN_TODAY.strftime
+                list(messages),
+                tokenize=False,
+                add_generation_prompt=add_generation_prompt,
+                strftime_now=FROZEN_TODAY.strftime,
             )
-        except (jinja2.TemplateError, TypeError, ValueError, KeyError, IndexError) as error:
-            raise RowError(f"the chat template refuses the conversation: {error}") from error
+        except Exception as error:  # a template is a program of the model's author: it can fail in any way
+            raise RowError(f"the chat template refuses the conversation: {first_line(error)}") from error
         assert isinstance(text, str)
         return text
 
 
-def _shared(a: str, b: str) -> int:
+def shared(a: Sequence[Any], b: Sequence[Any]) -> int:
     """Length of the longest common beginning."""
     return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
 def special_tokens(tokenizer: Any) -> set[str]:
     """Every token that the tokenizer never splits: special tokens and added ones that are not words."""
-    added = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
-    return {token for token in added | set(tokenizer.all_special_tokens) if token.strip()}
+    added = tokenizer.added_tokens_decoder.values()
+    marks = {str(token) for token in added if token.special or not str(token).strip().isalnum()}
+    return {token for token in marks | set(tokenizer.all_special_tokens) if token.strip()}
 
 
 def render_plain(messages: Sequence[Message], strings: bool, responses: Sequence[int], eos: str) -> Rendered:

@@ -9,7 +9,7 @@ import yaml
 
 from prism.errors import ConfigError, RunError
 from prism.files import write_whole
-from prism.selection.select import Selection
+from prism.selection.select import Selection, json_line
 
 Rows = Sequence[dict[str, Any]]
 
@@ -44,24 +44,35 @@ def export(selection: Selection, out: str | Path, format: str = "trl") -> Path:
 
 def _trl(rows: Rows, folder: Path) -> None:
     from datasets import Dataset
-    from datasets.utils.logging import disable_progress_bar, enable_progress_bar
+    from datasets.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
 
+    shown = is_progress_bar_enabled()
     disable_progress_bar()
-    Dataset.from_list(list(rows)).save_to_disk(str(folder))
-    enable_progress_bar()
+    try:
+        Dataset.from_list(list(rows)).save_to_disk(str(folder))
+    finally:
+        if shown:
+            enable_progress_bar()
 
 
 def _llamafactory(rows: Rows, folder: Path) -> None:
     write_whole(
         folder / "prism.json", json.dumps([{"messages": r["messages"]} for r in rows], ensure_ascii=False, indent=1)
     )
-    tags = {"role_tag": "role", "content_tag": "content", "user_tag": "user", "assistant_tag": "assistant"}
+    tags = {
+        "role_tag": "role",
+        "content_tag": "content",
+        "user_tag": "user",
+        "assistant_tag": "assistant",
+        "observation_tag": "tool",
+        "system_tag": "system",
+    }
     info = {
         "prism": {
             "file_name": "prism.json",
             "formatting": "sharegpt",
             "columns": {"messages": "messages"},
-            "tags": {**tags, "system_tag": "system"},
+            "tags": tags,
         }
     }
     write_whole(folder / "dataset_info.json", json.dumps(info, indent=2) + "\n")
@@ -69,7 +80,7 @@ def _llamafactory(rows: Rows, folder: Path) -> None:
 
 def _axolotl(rows: Rows, folder: Path) -> None:
     path = folder / "prism.jsonl"
-    write_whole(path, "".join(json.dumps({"messages": r["messages"]}, ensure_ascii=False) + "\n" for r in rows))
+    write_whole(path, "".join(json_line({"messages": r["messages"]}) + "\n" for r in rows))
     entry = {"path": str(path.resolve()), "ds_type": "json", "type": "chat_template", "field_messages": "messages"}
     write_whole(folder / "dataset.yaml", yaml.safe_dump({"datasets": [entry]}, sort_keys=False))
 

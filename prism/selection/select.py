@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from prism.budget import Budget
 from prism.data import Row
-from prism.errors import ConfigError, DataError
+from prism.errors import ConfigError, DataError, RunError
 from prism.files import write_whole
 from prism.scoring import ScoreTable
 
@@ -56,16 +57,21 @@ class Selection:
         """Write the users' own rows as JSON lines, untouched but for one `prism` field: id, score and rank.
 
         A row that already has a `prism` field keeps it as `prism.previous`.
+
+        Raises:
+            RunError: `path` can't be written.
+            DataError: the pool changed since it was scored.
         """
-        write_whole(Path(path), "".join(line + "\n" for line in self._lines()))
+        try:
+            write_whole(Path(path), "".join(line + "\n" for line in self._lines()))
+        except OSError as error:
+            raise RunError(f"{path} can't be written: {error}") from error
 
     def _lines(self) -> Iterator[str]:
         for row, mark in self.rows():
             record = dict(row.record)
             previous = {"previous": record.pop("prism")} if "prism" in record else {}
-            text = {**record, "prism": {**mark, **previous}}
-            line = json.dumps(text, ensure_ascii=False, default=_plain)
-            yield line if _encodable(line) else json.dumps(text, default=_plain)
+            yield json_line({**record, "prism": {**mark, **previous}})
 
     def sources(self) -> dict[str, int]:
         """How many chosen rows each source gave, most first."""
@@ -78,8 +84,7 @@ class Selection:
         The second is an expectation over all finite rows, not a draw.
         """
         values = self.scores.column("score")
-        finite = values[self.scores.column("flag") != "non-finite"]
-        return float(values[list(self.places)].sum()), float(finite.mean() * len(self))
+        return float(values[list(self.places)].sum()), float(values[_finite(self.scores)].mean() * len(self))
 
 
 def select(
@@ -106,7 +111,9 @@ def select(
     """
     if order not in ("top", "bottom"):
         raise ConfigError(f"order {order!r} is neither top nor bottom")
-    tokens, flags = scores.column("response_tokens"), scores.column("flag")
+    tokens, finite = scores.column("response_tokens"), _finite(scores)
+    if not finite.any():
+        raise DataError(f"none of the {len(scores)} rows has a finite score: there is nothing to choose from")
     contents, sources = scores.column("content"), scores.column("source")
     most, most_tokens = Budget.parse(budget).resolve(len(scores), int(tokens.sum()))
     by_tokens = Budget.parse(budget).unit == "tokens"
@@ -120,7 +127,7 @@ def select(
         if len(chosen) == most:
             break
         cost = int(tokens[place])
-        if flags[place] == "non-finite" or cost > most_tokens:
+        if not finite[place] or cost > most_tokens:
             continue
         if not keep_duplicates and contents[place] in seen:
             duplicates += 1
@@ -140,34 +147,45 @@ def select(
     notices = []
     if not by_tokens and len(chosen) < most:
         why = [f"{duplicates} duplicates"] * bool(duplicates) + [f"{capped} over the cap"] * bool(capped)
-        why += [f"{n} non-finite"] if (n := int((flags == "non-finite").sum())) else []
+        why += [f"{n} non-finite"] if (n := int((~finite).sum())) else []
         notices.append(f"only {len(chosen)} of the {most} rows asked for could be chosen ({', '.join(why)})")
     return Selection(scores, tuple(chosen), tuple(notices))
 
 
 def _ranked(scores: ScoreTable, order: Order) -> list[int]:
-    values = scores.column("score")
-    keys = -values if order == "top" else values
-    # NaN sorts last; ids are compared as Python compares strings, by code point.
-    ids = np.asarray(scores.column("id").tolist())
-    return [int(i) for i in np.lexsort((ids, keys))]
+    values, ids = scores.column("score"), scores.column("id")
+    by_id = np.asarray(sorted(range(len(scores)), key=ids.__getitem__), dtype=np.int64)
+    keys = (-values if order == "top" else values)[by_id]
+    return [int(i) for i in by_id[np.argsort(keys, kind="stable")]]
+
+
+def _finite(scores: ScoreTable) -> npt.NDArray[np.bool_]:
+    finite: npt.NDArray[np.bool_] = np.isfinite(scores.column("score")) & (scores.column("flag") != "non-finite")
+    return finite
 
 
 def _cap(cap: str | int | None, budget: int) -> int | None:
     if cap is None:
         return None
-    parsed = Budget.parse(cap)
+    try:
+        parsed = Budget.parse(cap)
+    except ConfigError as error:
+        raise ConfigError(f"cap_per_source: {error}") from error
     if parsed.unit == "tokens":
         raise ConfigError(f"cap_per_source {cap!r} is neither a number of rows nor a share of the budget")
     return int(parsed.amount) if parsed.unit == "samples" else max(1, int(parsed.amount / Decimal(100) * budget))
 
 
-def _encodable(line: str) -> bool:
+def json_line(record: Mapping[str, Any]) -> str:
+    """One line of JSON: plain Unicode, unless it holds an unpaired surrogate, which UTF-8 can't write, or a character
+    such as U+2028, at which some readers split lines."""
+    line = json.dumps(record, ensure_ascii=False, default=_plain)
     try:
         line.encode()
+        whole = len(line.splitlines()) == 1
     except UnicodeEncodeError:
-        return False
-    return True
+        whole = False
+    return line if whole else json.dumps(record, default=_plain)
 
 
 def _plain(value: Any) -> str:
