@@ -1,10 +1,14 @@
 """The `prism` command."""
 
+import os
 import sys
+from typing import Annotated
 
 import typer
 
-from prism.cli import export, select
+from prism import __version__
+from prism.cli import demo, export, select
+from prism.cli.options import ManyValues
 from prism.errors import PrismError, first_line
 
 app = typer.Typer(
@@ -13,25 +17,53 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.command("select")(select.command)
+app.command("select", cls=ManyValues)(select.command)
 app.command("export")(export.command)
+app.command("demo")(demo.command)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"prism {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Select fine-tuning data by its influence on a target behaviour."""
 
 
 def main() -> None:
     """Entry point: what a user can mend ends as one message, and a stopped run as a hint how to go on."""
+    for stream in (sys.stdout, sys.stderr):  # a terminal that can't show a character shows a question mark
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
     try:
-        app()
+        code = app(standalone_mode=False)
+        sys.stdout.flush()
     except PrismError as error:
-        sys.exit(_say(f"error: {error}", 1))
-    except KeyboardInterrupt:
-        sys.exit(_say("stopped; the same command goes on where it stopped", 130))
+        code = _say(f"error: {error}", 1)
+    except (KeyboardInterrupt, typer.Abort):
+        code = 130
     except BrokenPipeError:
-        sys.exit(141)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing is left to fail at exit
+        code = 141
     except OSError as error:
-        sys.exit(_say(f"error: {error}", 1))
+        code = _say(f"error: {error}", 1)
     except Exception as error:
-        hint = "this is a bug of ours; the run's log holds the details (run.log)"
-        sys.exit(_say(f"error: {type(error).__name__}: {first_line(error)}\n{hint}", 70))
+        if usage := getattr(error, "format_message", None):  # typer's, for options that it can't read
+            place = getattr(getattr(error, "ctx", None), "command_path", "prism")
+            code = _say(f"error: {text.rstrip('.')} (see {place} --help)", 2) if (text := usage()) else 2
+        else:
+            hint = "this is a bug of ours; the run's log holds the details (run.log)"
+            code = _say(f"error: {type(error).__name__}: {first_line(error)}\n{hint}", 70)
+    if code == 130:
+        _say("stopped; the same command goes on where it stopped", 130)
+    sys.exit(code)
 
 
 def _say(text: str, code: int) -> int:
