@@ -1,5 +1,6 @@
 """Independent oracles: one sample at a time, full logits, plain autograd."""
 
+import math
 from typing import Any
 
 import torch
@@ -38,4 +39,4 @@ def dot(a: Any, b: Any) -> float:
 
 
 def norm(a: Any) -> float:
-    return dot(a, a) ** 0.5
+    return math.sqrt(dot(a, a))

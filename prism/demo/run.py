@@ -1,4 +1,4 @@
-"""The whole job on what ships in the package: generate, select, fine-tune on the selection and on random rows, compare."""
+"""The whole job on what ships in the package: generate, select, fine-tune on PRISM's and on random rows, compare."""
 
 import random
 from dataclasses import dataclass

@@ -1,6 +1,6 @@
 """Scores and gradient norms against per-sample autograd in float64, on variable-length text."""
 
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from prism.target import Direction, measure_target
 from tests import oracle
 from tests.conftest import Rows, tiny_gpt2, tiny_llama
 
-BUILDERS = {
+BUILDERS: dict[str, Callable[[int], Any]] = {
     "llama": tiny_llama,
     "llama-tied": lambda v: tiny_llama(v, tie_word_embeddings=True),
     "llama-biased": lambda v: tiny_llama(v, attention_bias=True, mlp_bias=True),
@@ -118,7 +118,8 @@ class _Behind(torch.nn.Module):
         self.inner = inner
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.inner(x) + torch.nn.functional.linear(x, self.inner.weight.tanh())
+        y: torch.Tensor = self.inner(x) + torch.nn.functional.linear(x, self.inner.weight.tanh())
+        return y
 
 
 def test_a_weight_used_behind_its_module_is_noticed_and_scored_right(tokenizer: Any, pool_rows: Rows) -> None:
@@ -170,10 +171,10 @@ def test_bfloat16_stays_near_float32(tokenizer: Any, pool_rows: Rows) -> None:
     assert (np.abs(exact.column("score") - rough.column("score")) <= bound).all()
 
 
-def test_rows_come_back_in_the_pools_order_across_shards(tokenizer: Any, tmp_path: Path) -> None:
+def test_rows_come_back_in_the_pools_order_across_shards(tokenizer: Any) -> None:
     rows = [
-        {"id": f"row-{i:04d}", "prompt": "Count", "completion": " ".join(map(str, range(i % 7)))+ "."} for i in range(1100)
-    ]  # fmt: skip
+        {"id": f"row-{i:04d}", "prompt": "Count", "completion": "one two three. " * (1 + i % 7)} for i in range(1100)
+    ]
     result = float32_scores(rows, tokenizer)
     assert result.column("id").tolist() == [row["id"] for row in rows]
     assert result.column("index").tolist() == list(range(1100))

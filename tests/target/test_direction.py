@@ -77,10 +77,10 @@ def test_a_step_along_a_sample_changes_the_potential_by_its_score(
             eta = longest / 2**halving / oracle.norm(gradient)
             with torch.no_grad():
                 for name, parameter in model.parameters.items():
-                    parameter -= eta * gradient[name]
+                    parameter.sub_(eta * gradient[name])
                 change = k() - before
                 for name, parameter in model.parameters.items():
-                    parameter += eta * gradient[name]
+                    parameter.add_(eta * gradient[name])
             errors.append(abs(change / eta - score))
         assert errors[-1] <= 0.1 * abs(score) + 1e-5 * oracle.norm(gradient) * direction.norm()
         ratios = [big / small for big, small in pairwise(errors)]
