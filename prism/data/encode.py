@@ -110,18 +110,25 @@ class Encoder:
     def _tokenize_without_offsets(
         self, rendered: Rendered, add_special_tokens: bool
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-        """A boundary lies where the tokens of the text up to it part from the tokens of the whole text."""
         ids = self._ids(rendered.text)
         mask = [False] * len(ids)
         for start, end in rendered.responses:
-            upto = self._ids(rendered.text[:end])
-            first, last = shared(ids, self._ids(rendered.text[:start])), shared(ids, upto)
-            last += last < len(upto)  # a token that straddles the end counts, as with offsets
-            mask[first:last] = [True] * len(mask[first:last])
+            first, _ = self._within(ids, rendered.text[:start])
+            last, straddles = self._within(ids, rendered.text[:end])
+            mask[first : last + straddles] = [True] * (last + straddles - first)
         bos = self.tokenizer.bos_token_id
         if add_special_tokens and bos is not None and self._ids(rendered.text, add_special_tokens=True)[:1] == [bos]:
             ids, mask = [bos, *ids], [False, *mask]
         return np.asarray(ids, dtype=np.int64), np.asarray(mask, dtype=np.bool_)
+
+    def _within(self, ids: list[int], text: str) -> tuple[int, bool]:
+        """How many of the first tokens lie within `text`, where `ids` begin, and whether the next one does in part."""
+        own = self._ids(text)
+        same = count = shared(ids, own)
+        rest = self.tokenizer.decode(own[same:])  # tokens differ close to a boundary, the text doesn't
+        while count < len(ids) and rest.startswith(self.tokenizer.decode(ids[same : count + 1])):
+            count += 1
+        return count, count < len(ids) and self.tokenizer.decode(ids[same:count]) != rest
 
     def _ids(self, text: str, add_special_tokens: bool = False) -> list[int]:
         return list(self.tokenizer(text, add_special_tokens=add_special_tokens, verbose=False)["input_ids"])

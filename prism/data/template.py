@@ -15,6 +15,7 @@ from prism.errors import RowError, first_line
 
 # Templates that print today's date would make scores depend on the day; this is Llama 3's own fallback date.
 FROZEN_TODAY = datetime.datetime(2024, 7, 26)
+DIRECTIVES = "aAbBdHIjmMpSuUVwWyYGFDTcxX"
 MARKER = "\u2603PRISM"
 Span = tuple[int, int]
 
@@ -72,13 +73,24 @@ class ChatTemplate:
         ends = [after.find(t) + len(t) for t in special_tokens(self._tokenizer) if t in after]
         return after[: min(ends)] if ends else after.rstrip()
 
+    @cached_property
+    def _source(self) -> str:
+        """The template with a clock of its own: transformers hands no functions on to templates."""
+        template = str(self._tokenizer.get_chat_template())
+        if "strftime_now" not in template:
+            return template
+        today = {letter: FROZEN_TODAY.strftime(f"%{letter}") for letter in DIRECTIVES}
+        changes = {f"%{k}": v for k, v in today.items()} | {f"%-{k}": v.lstrip("0") or "0" for k, v in today.items()}
+        replaced = "".join(f".replace({directive!r}, {text!r})" for directive, text in changes.items())
+        return f"{{% macro strftime_now(format) %}}{{{{ format{replaced} }}}}{{% endmacro %}}\n{template}"
+
     def _apply(self, messages: Sequence[Message], add_generation_prompt: bool = False) -> str:
         try:
             text = self._tokenizer.apply_chat_template(
                 list(messages),
+                chat_template=self._source,
                 tokenize=False,
                 add_generation_prompt=add_generation_prompt,
-                strftime_now=FROZEN_TODAY.strftime,
             )
         except Exception as error:  # a template is a program of the model's author: it can fail in any way
             raise RowError(f"the chat template refuses the conversation: {first_line(error)}") from error
