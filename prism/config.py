@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from prism.budget import Budget
 from prism.errors import ConfigError
@@ -76,12 +76,14 @@ class SelectConfig(BaseModel):
 
     @field_validator("budget", "cap_per_source")
     @classmethod
-    def _parses(cls, value: str | None) -> str | None:
+    def _parses(cls, value: str | None, info: ValidationInfo) -> str | None:
         if value is not None:
             try:
-                Budget.parse(value)
+                unit = Budget.parse(value).unit
             except ConfigError as error:
                 raise ValueError(str(error)) from error
+            if unit == "tokens" and info.field_name == "cap_per_source":
+                raise ValueError(f"{value!r} is neither a number of rows nor a share of the budget")
         return value
 
     def stage(self, stage: str) -> dict[str, Any]:
@@ -90,8 +92,12 @@ class SelectConfig(BaseModel):
         return {n: getattr(self, n) for n, f in fields if f.json_schema_extra["stage"] == stage}  # type: ignore[index]
 
     def absolute(self) -> "SelectConfig":
-        """The same with local paths made absolute, so that a run can be repeated from anywhere."""
-        update: dict[str, Any] = {"out": str(Path(self.out).expanduser().absolute())}
+        """The same with local paths made absolute, so that a run can be repeated from anywhere.
+
+        Raises:
+            ConfigError: a name is not UTF-8, which the libraries below can't open.
+        """
+        update: dict[str, Any] = {"out": str(Path(_encodable(self.out)).expanduser().absolute())}
         update |= {n: [_absolute(place) for place in getattr(self, n)] for n in ("pool", "target")}
         places = {n: getattr(self, n) for n in ("model", "adapter", "tokenizer")}
         update |= {n: _absolute(place) for n, place in places.items() if place is not None}
@@ -139,8 +145,16 @@ def _explain(error: ValidationError, path: Path | None) -> str:
     return "; ".join(lines) + (f" (config {path})" if path else "")
 
 
+def _encodable(place: str) -> str:
+    try:
+        place.encode()
+    except UnicodeEncodeError as error:
+        raise ConfigError(f"the name {place!r} is not UTF-8: rename it") from error
+    return place
+
+
 def _absolute(place: str) -> str:
     """What lies here becomes absolute; hub ids, and what exists nowhere, stay as they are."""
-    path = Path(place).expanduser()
+    path = Path(_encodable(place)).expanduser()
     here = path.exists() or glob.has_magic(place) or Path(place.rpartition(":")[0] or "?").is_dir()
     return str(path.absolute()) if here else place

@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from prism.model.parameters import choose_parameters, lora_names
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 DEFAULT_MAX_LENGTH = 2048
+HUB_PATIENCE = 10.0  # seconds
 TOKENIZER_FILES = {"tokenizer.json", "tokenizer_config.json", "vocab.json", "vocab.txt", "merges.txt"}
 
 
@@ -195,16 +196,29 @@ def _folder(place: str | Path, what: str, revision: str | None, allow_pickle: bo
     text = str(place)
     if text.count("/") > 1 or text.startswith((".", "/", "~")) or "/" not in text:
         raise ModelError(f"the {what} {place} does not exist: give a folder or a hub id (org/name)")
-    from huggingface_hub import snapshot_download
-
     patterns = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt", "*.py"] + ["*.bin"] * allow_pickle
     try:
         with _quiet_transformers():
-            return Path(snapshot_download(text, revision=revision, allow_patterns=patterns))
+            return _snapshot(text, revision, patterns)
     except Exception as error:
         raise ModelError(
             f"the {what} {place} is no folder here and can't be had from the hub: {first_line(error)}"
         ) from error
+
+
+def _snapshot(repository: str, revision: str | None, patterns: list[str]) -> Path:
+    """A hub repository's files; what is cached where the hub does not answer, which some firewalls take minutes for."""
+    from huggingface_hub import HfApi, snapshot_download
+
+    fetch = partial(snapshot_download, repository, revision=revision, allow_patterns=patterns)
+    try:
+        HfApi().repo_info(repository, revision=revision, timeout=HUB_PATIENCE)
+    except Exception as error:
+        try:
+            return Path(fetch(local_files_only=True))
+        except Exception:
+            raise error from None
+    return Path(fetch())
 
 
 def _require_safe(folder: Path, what: str, stem: str, allow_pickle: bool) -> None:

@@ -43,7 +43,7 @@ class RunFolder:
             self.manifest = self._read_manifest()
             for leftover in [*path.glob(".*.tmp"), *path.glob("scores/.*.tmp")]:
                 leftover.unlink()
-            self._log = logging.FileHandler(path / "run.log", encoding="utf-8")
+            self._log = logging.FileHandler(path / "run.log", encoding="utf-8", errors="backslashreplace")
         except BaseException as error:
             self._lock.release()
             if isinstance(error, OSError):
