@@ -149,7 +149,7 @@ def _open_place(place: str) -> list[Source]:
             raise DataError(f"no file matches {place}")
         return [_checked_file(p) for p in found]
     folder, _, split = place.rpartition(":")
-    if split and Path(folder).is_dir():
+    if folder and Path(folder).is_dir():
         return [_saved_dataset(Path(folder), split)]
     if path.name.removesuffix(".gz").endswith(SUFFIXES) or not HUB_ID.fullmatch(place):
         raise DataError(f"{place} does not exist: give a file, a glob, a saved datasets folder, or a hub id (org/name)")

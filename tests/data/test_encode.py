@@ -220,5 +220,5 @@ class TestRefusals:
 
     def test_answers_that_the_template_trims_alike(self, tokenizer: Any) -> None:
         dressed = STYLES["gemma"].on(tokenizer)
-        with pytest.raises(RowError, match="chosen and rejected are the same tokens$"):
+        with pytest.raises(RowError, match=r"chosen and rejected are the same tokens$"):
             Encoder(dressed, max_length=100).pair(make_pair("Say hi", "Hi!", " Hi! "))

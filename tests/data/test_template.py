@@ -1,7 +1,6 @@
 """Chat templates of many families: what is rendered, where the response lies, what they refuse."""
 
 import datetime
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -77,12 +76,15 @@ def test_tokens_are_what_the_tokenizer_renders(style: Style, dressed: Any, quest
 
 
 def test_one_bos_at_most(style: Style, dressed: Any) -> None:
+    from tokenizers.processors import TemplateProcessing
+
+    if style.bos:  # as Llama's and Gemma's tokenizers add one
+        special = (style.bos, dressed.bos_token_id)
+        dressed.backend_tokenizer.post_processor = TemplateProcessing(
+            single=f"{style.bos} $A", special_tokens=[special]
+        )
     encoded = Encoder(dressed, max_length=500).row(make_row(QUESTION, ANSWER))
-    rendered = dressed.apply_chat_template([QUESTION, ANSWER], tokenize=False)
-    assert encoded.ids.tolist().count(dressed.bos_token_id) == int(
-        "{{ bos" in style.template or "{{- bos" in style.template
-    )
-    assert rendered.count(style.bos or "<none>") <= 1
+    assert encoded.ids.tolist().count(dressed.bos_token_id) == style.template.count("bos_token }}")
 
 
 def test_system_role_is_rendered_or_refused(style: Style, dressed: Any) -> None:
@@ -115,14 +117,15 @@ def test_newline_after_the_turn_carries_no_loss(name: str, tokenizer: Any) -> No
 
 
 @pytest.fixture(params=[1999, 2031])
-def year(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+def year(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
     class Clock(datetime.datetime):
         @classmethod
         def now(cls, tz: Any = None) -> Any:
             return cls(request.param, 3, 4)
 
     monkeypatch.setattr(chat_template_utils, "datetime", Clock)
-    yield request.param
+    year: int = request.param
+    return year
 
 
 def test_date_stands_still(year: int, tokenizer: Any) -> None:
