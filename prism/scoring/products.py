@@ -81,7 +81,10 @@ def elementwise_products(
 
 def _dots(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """Sum of products over all but the first dimension: [B]."""
-    return torch.linalg.vecdot(wide(a).flatten(1), wide(b).flatten(1))  # einsum's bmm is ten times slower here
+    products: torch.Tensor = torch.linalg.vecdot(
+        wide(a).flatten(1), wide(b).flatten(1)
+    )  # einsum takes ten times longer
+    return products
 
 
 def wide(t: torch.Tensor) -> torch.Tensor:
