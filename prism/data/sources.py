@@ -209,7 +209,7 @@ def _read_jsonl(file: IO[bytes], source: FileSource) -> Iterator[Item]:
 
 def _parse_line(line: bytes) -> Record | RowError:
     try:
-        record = json.loads(line.removeprefix(BOM).decode())
+        record = json.loads(line.removeprefix(BOM).rstrip(b"\r\n").decode())
     except UnicodeDecodeError as error:
         return RowError(f"not UTF-8: byte 0x{line[error.start]:02x} at column {error.start + 1}")
     except json.JSONDecodeError as error:
