@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from prism.data.rows import Message, Messages
+from prism.data.rows import Message, Messages, kind
 from prism.errors import RowError
 
 FIELDS = (
@@ -202,11 +202,12 @@ def _message(turn: Any, where: str) -> Message:
         raise RowError(f"{where} must be an object with role and content")
     role, content = turn.get("role"), turn.get("content")
     if role is None and "from" in turn:
-        role, content = SHAREGPT_ROLES.get(str(turn["from"]).lower()), turn.get("value")
-        if role is None:
-            raise RowError(f"{where} has the unknown role {turn['from']!r}")
+        role, content = turn["from"], turn.get("value")
+        role = SHAREGPT_ROLES.get(role.lower(), role) if isinstance(role, str) else role
+    if not isinstance(role, str):
+        raise RowError(f"{where} has no role" if role is None else f"{where} has {kind(role)} as its role")
     if role not in ROLES:
-        raise RowError(f"{where} has {'no role' if role is None else f'the unknown role {role!r}'}")
+        raise RowError(f"{where} has the unknown role {role!r}")
     if turn.get("tool_calls") or turn.get("function_call"):
         raise RowError(f"{where} calls tools, which are not supported")
     if isinstance(content, list):  # OpenAI's content parts
@@ -218,7 +219,7 @@ def _message(turn: Any, where: str) -> Message:
 
 def _text(value: Any, where: str) -> str:
     if not isinstance(value, str):
-        raise RowError(f"{where} is {'missing or null' if value is None else f'no text but {_kind(value)}'}")
+        raise RowError(f"{where} is missing or null" if value is None else f"{where} must be text, not {kind(value)}")
     if not value.isascii() and any("\ud800" <= c <= "\udfff" for c in value):
         raise RowError(f"{where} holds an unpaired surrogate, which is not valid Unicode text")
     return value
@@ -239,7 +240,3 @@ def _json(text: str) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError):
         return None
-
-
-def _kind(value: object) -> str:
-    return "a list" if isinstance(value, list | tuple) else f"a {type(value).__name__}"

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Generic, Literal, Protocol, TypeVar, get_args
 
 from prism.data.forms import FIELDS, Columns, pair_messages, pool_messages
-from prism.data.rows import Ids, Pair, Row, content_hash
+from prism.data.rows import Ids, Pair, Row, content_hash, kind
 from prism.data.sources import Record, Source, open_sources
 from prism.errors import BadRow, ConfigError, DataError, RowError
 
@@ -193,7 +193,7 @@ def _identify(record: Record, columns: Columns, ids: Ids, content: str) -> str:
     own: Any = columns.get(record, "id")
     own = None if own == "" else own  # an empty cell of a CSV file
     if isinstance(own, bool) or not isinstance(own, str | int | None):
-        raise RowError(f"id must be a string or a whole number, not {type(own).__name__}")
+        raise RowError(f"id must be a string or a whole number, not {kind(own)}")
     if isinstance(own, str) and (not own.strip() or not own.isprintable()):
         raise RowError(f"id {own[:40]!r} is blank or holds control characters")
     try:

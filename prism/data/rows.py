@@ -48,6 +48,12 @@ def content_hash(*conversations: Sequence[Message]) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
+def kind(value: object) -> str:
+    """What JSON calls the type of a value, with its article."""
+    names = {dict: "an object", list: "a list", str: "a string", int: "a number", float: "a number", bool: "a boolean"}
+    return "null" if value is None else names.get(type(value), f"a {type(value).__name__}")
+
+
 class Ids:
     """Hands every row of one data set a unique, stable id.
 

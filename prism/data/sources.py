@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol
 
+from prism.data.rows import kind
 from prism.errors import DataError, RowError, first_line
 
 Record = Mapping[str, Any]
@@ -126,7 +127,7 @@ def open_sources(where: str | Path | Sequence[str | Path] | Sequence[Record]) ->
     sources: list[Source] = []
     for item in items:
         if not isinstance(item, str | Path):
-            raise DataError(f"data must be paths, hub ids or a list of rows (dicts), not a {_kind(item)}")
+            raise DataError(f"data must be paths, hub ids or a list of rows (dicts), not {kind(item)}")
         try:
             sources += _open_place(str(item))
         except OSError as error:
@@ -221,7 +222,7 @@ def _parse_line(line: bytes) -> Record | RowError:
 
 def _as_record(value: Any) -> Record | RowError:
     if not isinstance(value, Mapping):
-        return RowError(f"a row must be an object with named fields, this is a {_kind(value)}")
+        return RowError(f"a row must be an object with named fields, this is {kind(value)}")
     level: list[Any] = [value]
     for _ in range(DEEPEST):
         level = [v for c in level for v in (c.values() if isinstance(c, Mapping) else c) if isinstance(v, NESTED)]
@@ -324,8 +325,3 @@ def _digest(items: Iterator[Item]) -> str:
     for _, record in items:
         digest.update(json.dumps(record, default=str, skipkeys=True).encode() + b"\n")
     return digest.hexdigest()
-
-
-def _kind(value: object) -> str:
-    names = {dict: "object", list: "list", str: "string", int: "number", float: "number", bool: "boolean"}
-    return "null" if value is None else names.get(type(value), type(value).__name__)

@@ -38,6 +38,14 @@ def write_lines(path: Path) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in ROWS), encoding="utf-8")
 
 
+def write_array(path: Path) -> None:
+    path.write_text(json.dumps(ROWS, indent=1), encoding="utf-8")
+
+
+def write_archive(path: Path) -> None:
+    path.write_bytes(gzip.compress("\n".join(map(json.dumps, ROWS)).encode()))
+
+
 def save_dataset(path: Path) -> None:
     datasets.Dataset.from_list(ROWS).save_to_disk(str(path))
 
@@ -47,11 +55,11 @@ WRITERS: dict[str, Callable[[Path], None]] = {
     "pool.ndjson": write_lines,
     "lines.json": write_lines,
     "UPPER.JSONL": write_lines,
-    "array.json": lambda path: path.write_text(json.dumps(ROWS, indent=1), encoding="utf-8") and None,
+    "array.json": write_array,
     "pool.csv": write_csv,
     "pool.tsv": lambda path: write_csv(path, "\t"),
     "pool.parquet": lambda path: pq.write_table(pa.Table.from_pylist(ROWS), path),
-    "pool.jsonl.gz": lambda path: path.write_bytes(gzip.compress("\n".join(map(json.dumps, ROWS)).encode())) and None,
+    "pool.jsonl.gz": write_archive,
     "saved": save_dataset,
 }
 
@@ -89,8 +97,8 @@ def test_several_files_and_globs_in_order(tmp_path: Path) -> None:
 def test_a_list_of_rows() -> None:
     assert answers(ROWS) == ANSWERS
     assert rejected([ROWS[0], None, 5, [], {}])[:3] == [
-        (n, f"a row must be an object with named fields, this is a {what}")
-        for n, what in [(2, "null"), (3, "number"), (4, "list")]
+        (n, f"a row must be an object with named fields, this is {what}")
+        for n, what in [(2, "null"), (3, "a number"), (4, "a list")]
     ]
     assert answers(datasets.Dataset.from_list(ROWS)) == ANSWERS
 
@@ -186,7 +194,7 @@ class TestPlaces:
     def test_one_file_twice(self, tmp_path: Path) -> None:
         write_lines(tmp_path / "a.jsonl")
         with pytest.raises(DataError, match="given more than once"):
-            open_sources([tmp_path / "a.jsonl", f"{tmp_path}/*.jsonl"])
+            open_sources([str(tmp_path / "a.jsonl"), f"{tmp_path}/*.jsonl"])
 
     @pytest.mark.parametrize("name", ["empty.jsonl", "empty.json", "empty.csv", "blank.jsonl", "header.csv", "no.json"])
     def test_nothing_inside(self, name: str, tmp_path: Path) -> None:
@@ -211,7 +219,7 @@ class TestLines:
             (b'{"prompt": "\xff"}', "not UTF-8: byte 0xff at column 13"),
             (b"\xff\xfe{\x00", "not UTF-8: byte 0xff at column 1"),
             (b"[1]", "a row must be an object with named fields, this is a list"),
-            (b"null", "a row must be an object with named fields, this is a null"),
+            (b"null", "a row must be an object with named fields, this is null"),
             (b'"text"', "a row must be an object with named fields, this is a string"),
             (b"[" * 100_000, "JSON that can't be read: maximum recursion depth exceeded"),
             (b'{"a": ' * 150 + b"1" + b"}" * 150, "the row is nested more than 100 levels deep"),
