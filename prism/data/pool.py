@@ -192,8 +192,10 @@ def _own_source(record: Record, columns: Columns) -> str | None:
 def _identify(record: Record, columns: Columns, ids: Ids, content: str) -> str:
     own: Any = columns.get(record, "id")
     own = None if own == "" else own  # an empty cell of a CSV file
+    if isinstance(own, float) and own.is_integer():  # whole numbers beside nulls, as tables have them
+        own = int(own)
     if isinstance(own, bool) or not isinstance(own, str | int | None):
-        raise RowError(f"id must be a string or a whole number, not {kind(own)}")
+        raise RowError(f"id must be a string or a whole number, not {own if isinstance(own, float) else kind(own)}")
     if isinstance(own, str) and (not own.strip() or not own.isprintable()):
         raise RowError(f"id {own[:40]!r} is blank or holds control characters")
     try:

@@ -38,7 +38,7 @@ class TestIds:
         assert len(first) == 16
 
     def test_own_ids(self) -> None:
-        assert ids([row(id="x"), row("b", id=7), row("c", id="ü 1")]) == ["x", "7", "ü 1"]
+        assert ids([row(id="x"), row("b", id=7), row("c", id="ü 1"), row("d", id=8.0)]) == ["x", "7", "ü 1", "8"]
         pool = load_pool([row(key="k", id="x")], columns={"id": "key"})
         assert [r.id for r in pool] == ["k"]
 
