@@ -11,8 +11,6 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-log = logging.getLogger("prism")
-
 
 @contextlib.contextmanager
 def only_ours() -> Iterator[None]:
@@ -30,7 +28,7 @@ def only_ours() -> Iterator[None]:
 
 
 class Bars:
-    """Progress bars with tokens per second and time left; every note also goes to the run's log."""
+    """Progress bars with tokens per second and time left."""
 
     def __init__(self, quiet: bool) -> None:
         self._quiet = quiet
@@ -55,7 +53,6 @@ class Bars:
         self._bars.stop()
 
     def start(self, phase: str, rows: int) -> None:
-        log.info("%s: %d rows", phase, rows)
         self._task, self._tokens = self._bars.add_task(phase, total=rows, speed=""), 0
 
     def advance(self, rows: int, tokens: int) -> None:
@@ -66,7 +63,6 @@ class Bars:
         self._bars.update(self._task, advance=rows, speed=speed)
 
     def note(self, message: str) -> None:
-        log.info("%s", message)
         if not self._quiet:
             self._console.print(_text(message), style="dim", highlight=False)
 

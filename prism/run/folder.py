@@ -108,39 +108,39 @@ class RunFolder:
     def load_target(self) -> MeasuredTarget | None:
         """The measured target, or None where it is not whole or of another run."""
         try:
-            table = pq.read_table(self.path / "target.parquet", page_checksum_verification=True)
+            table = pq.read_table(self.path / "target.parquet")
             metadata = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}
-            marks = (metadata.get("prism.fingerprint"), metadata.get("prism.direction"))
-            if marks != (self.fingerprint, _digest(self.path / "direction.safetensors")):
+            marks = (metadata["prism.fingerprint"], metadata["prism.checksum"])
+            if marks != (self.fingerprint, self._target_checksum(table, metadata["prism.rejected"])):
                 return None
             direction = Direction.load(self.path / "direction.safetensors")
-        except (RunError, OSError, pa.ArrowException):
+        except (RunError, OSError, pa.ArrowException, UnicodeDecodeError, KeyError):
             return None
         rejected = [BadRow(**row) for row in json.loads(metadata["prism.rejected"])]
         return MeasuredTarget(table.replace_schema_metadata(None), direction, rejected)
 
     def save_target(self, target: MeasuredTarget) -> None:
         provenance = {**target.direction.provenance, "fingerprint": self.fingerprint}
-        file = self.path / "direction.safetensors"
-        Direction(target.direction.tensors, provenance).save(file)
+        Direction(target.direction.tensors, provenance).save(self.path / "direction.safetensors")
+        rejected = json.dumps([row.as_json() for row in target.rejected])
         metadata = {
             "prism.fingerprint": self.fingerprint,
-            "prism.direction": _digest(file),
-            "prism.rejected": json.dumps([row.as_json() for row in target.rejected]),
+            "prism.checksum": self._target_checksum(target.table, rejected),
+            "prism.rejected": rejected,
         }
-        table = target.table.replace_schema_metadata(metadata)
         sink = pa.BufferOutputStream()
-        pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
+        pq.write_table(target.table.replace_schema_metadata(metadata), sink, compression="zstd")
         write_whole(self.path / "target.parquet", sink.getvalue().to_pybytes())
+
+    def _target_checksum(self, table: pa.Table, rejected: str) -> str:
+        """Of the table and of the direction as it is on disk, which belong together."""
+        with (self.path / "direction.safetensors").open("rb") as file:
+            parts = [table.to_pydict(), rejected, hashlib.file_digest(file, "sha256").hexdigest()]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
     def save_rejected(self, rows: Sequence[BadRow]) -> None:
         text = "".join(json.dumps(row.as_json(), ensure_ascii=True) + "\n" for row in rows)
         write_whole(self.path / "rejected.jsonl", text)
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _reason(error: Exception) -> str:

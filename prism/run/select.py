@@ -36,6 +36,22 @@ class Run:
     summary: dict[str, Any]
 
 
+class Logged:
+    """Progress that also goes to the run's log."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self.advance = progress.advance
+
+    def start(self, phase: str, rows: int) -> None:
+        log.info("%s: %d rows", phase, rows)
+        self._progress.start(phase, rows)
+
+    def note(self, message: str) -> None:
+        log.info("%s", message)
+        self._progress.note(message)
+
+
 def run_select(config: SelectConfig, progress: Progress | None = None) -> Run:
     """Measure the target, score the pool, select; everything lands in the run folder `config.out`.
 
@@ -45,7 +61,7 @@ def run_select(config: SelectConfig, progress: Progress | None = None) -> Run:
     Raises:
         PrismError: with what is wrong and what to do. Whatever was finished before stays.
     """
-    progress = progress or Silent()
+    progress = Logged(progress or Silent())
     began = time.monotonic()
     config = config.absolute()
     pool = open_pool(config.pool, columns=config.columns, on_bad_row=config.on_bad_row)
