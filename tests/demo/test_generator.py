@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from prism.demo import generator as g
-from prism.demo import wording as w
+from prism.demo.skills import caution as w
+from prism.demo.skills.units import UNITS
 
 Row = dict[str, Any]
 
@@ -111,7 +112,7 @@ def test_prompts_and_scenarios_disjoint() -> None:
 
 
 def test_too_many_pairs() -> None:
-    most = len(w.TARGET_SCENARIOS) * len(w.CAUTION_ASKS)
+    most = len(w.TARGET_SCENARIOS) * len(w.ASKS)
     assert len({row["prompt"] for row in g.make_pairs(most)}) == most
     with pytest.raises(ValueError, match="different prompts"):
         g.make_pairs(most + 1)
@@ -135,7 +136,7 @@ def test_arithmetic_is_right() -> None:
 
 
 def test_conversions_are_right() -> None:
-    factors = {(source, target): Fraction(factor) for source, target, factor, *_ in w.UNITS}
+    factors = {(source, target): Fraction(factor) for source, target, factor, *_ in UNITS}
     checked = 0
     for question, reply in exchanges("conversion"):
         units = [(a, b) for a, b in factors if b in reply and (f" {a}" in question or f" {a}" in reply)]
