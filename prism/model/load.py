@@ -148,7 +148,8 @@ def load_model(
     """
     places = find_model(model, adapter, tokenizer=tokenizer, revision=revision, allow_pickle=allow_pickle)
     target_device = choose_device(device)
-    words = _load_tokenizer(places.tokenizer, trust_remote_code)  # first, as it fails in no time
+    _check_config(places.model, trust_remote_code)
+    words = _load_tokenizer(places.tokenizer, trust_remote_code)  # before the weights, which take their time
     network, notices = _load_network(places.model, choose_dtype(dtype), trust_remote_code, allow_pickle)
     if places.adapter is not None:
         network = _load_adapter(network, places.adapter)
@@ -234,17 +235,33 @@ def _require_safe(folder: Path, what: str, stem: str, allow_pickle: bool) -> Non
         )
 
 
-def _load_network(
-    folder: Path, dtype: torch.dtype | str, trust_remote_code: bool, allow_pickle: bool
-) -> tuple[Any, list[str]]:
-    """The network, and what the user should know about how it was loaded."""
-    from transformers import AutoConfig, AutoModelForCausalLM
+def _check_config(folder: Path, trust_remote_code: bool) -> None:
+    from transformers import AutoConfig
 
     with _quiet_transformers():
         try:
             config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
-            if config.is_encoder_decoder:
-                raise ModelError(f"an encoder-decoder ({config.model_type}); only causal language models can be scored")
+        except Exception as error:
+            raise _not_loaded(folder, error) from error
+    if config.is_encoder_decoder:
+        raise ModelError(
+            f"the model {folder} is an encoder-decoder ({config.model_type}); only causal language models can be scored"
+        )
+
+
+def _not_loaded(folder: Path, error: Exception) -> ModelError:
+    hint = "; pass --trust-remote-code if you trust it" if "trust_remote_code" in str(error) else ""
+    return ModelError(f"the model {folder} can't be loaded: {first_line(error)}{hint}")
+
+
+def _load_network(
+    folder: Path, dtype: torch.dtype | str, trust_remote_code: bool, allow_pickle: bool
+) -> tuple[Any, list[str]]:
+    """The network, and what the user should know about how it was loaded."""
+    from transformers import AutoModelForCausalLM
+
+    with _quiet_transformers():
+        try:
             network, info = AutoModelForCausalLM.from_pretrained(
                 folder,
                 dtype=dtype,
@@ -254,8 +271,7 @@ def _load_network(
                 output_loading_info=True,
             )
         except Exception as error:
-            hint = "; pass --trust-remote-code if you trust it" if "trust_remote_code" in str(error) else ""
-            raise ModelError(f"the model {folder} can't be loaded: {first_line(error)}{hint}") from error
+            raise _not_loaded(folder, error) from error
     if wrong := sorted(info["mismatched_keys"]):
         name, stored, asked = wrong[0]
         raise ModelError(

@@ -120,20 +120,8 @@ def test_names_with_spaces_and_letters_of_any_script(job: Job, pool_rows: Rows, 
 
 def test_a_shell_pattern_may_stand_for_many_files(job: Job, pool_rows: Rows, write_jsonl: Write) -> None:
     first, second = write_jsonl("a.jsonl", pool_rows[:3]), write_jsonl("b.jsonl", pool_rows[3:])
-    words = [
-        "select",
-        "--pool",
-        first,
-        second,
-        "--model",
-        job.model,
-        "--target",
-        job.target,
-        "--out",
-        job.out,
-        "--json",
-    ]
-    assert strict(prism(*words).out)["rows"]["good"] == len(pool_rows)
+    places: list[str | Path] = ["--model", job.model, "--target", job.target, "--out", job.out]
+    assert strict(prism("select", "--pool", first, second, *places, "--json").out)["rows"]["good"] == len(pool_rows)
     assert yaml.safe_load((job.out / "config.yaml").read_text())["pool"] == [str(first), str(second)]
 
 
