@@ -109,6 +109,8 @@ def find_model(
             else "it has no config.json"
         )
         raise ModelError(f"{model} is not a model folder: {hint}")
+    if (folder / "adapter_config.json").exists():  # transformers would load that, on whatever base it names
+        raise ModelError(f"{model} holds an adapter beside the model: keep it in a folder of its own, for --adapter")
     _require_safe(folder, "model", "*", allow_pickle)
     adapter_folder = None if adapter is None else _folder(adapter, "adapter", None, allow_pickle)
     if adapter_folder is not None:

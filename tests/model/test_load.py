@@ -137,6 +137,11 @@ def test_an_adapter_in_place_of_a_model(adapter: Callable[..., Path]) -> None:
     assert "it is a PEFT adapter: give its base as --model and this folder as --adapter" in message
 
 
+def test_an_adapter_beside_a_model(model_folder: Path, adapter: Callable[..., Path]) -> None:
+    shutil.copytree(adapter(), model_folder, dirs_exist_ok=True)
+    assert "holds an adapter beside the model: keep it in a folder of its own, for --adapter" in refusal(model_folder)
+
+
 @pytest.mark.parametrize(
     ("config", "message"),
     [
