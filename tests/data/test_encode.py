@@ -101,6 +101,12 @@ class TestTruncation:
         assert tokenizer.decode(cut.ids[-last.response_tokens :]) == "Short.<|end|>"
         assert cut.response[-last.response_tokens :].all()
 
+    def test_a_cut_inside_a_response_leaves_its_first_token_without_loss(self, tokenizer: Any) -> None:
+        """Nothing predicts the first token that is kept, where no BOS stands before it."""
+        row = make_row(turn("user", "a"), turn("assistant", LONG), turn("user", "b"), turn("assistant", "Short."))
+        cut = Encoder(STYLES["qwen-2.5"].on(tokenizer), max_length=40, responses="all").row(row)
+        assert cut.response[:3].tolist() == [False, True, True]
+
     def test_a_megabyte_goes_through(self, tokenizer: Any) -> None:
         encoded = Encoder(tokenizer, max_length=64).row(exchange("word " * 100_000, "x" * 500_000))
         assert len(encoded) == 64 and encoded.truncated and encoded.response_tokens == 63
@@ -152,6 +158,11 @@ class TestPlain:
         encoded = Encoder(bare, max_length=200, responses="all").row(row)
         assert bare.decode(encoded.ids[encoded.response]) == f"b{bare.eos_token}d{bare.eos_token}"
 
+    def test_nothing_predicts_the_first_token(self, bare: Any) -> None:
+        row = make_row(turn("assistant", "Hello there"), turn("user", "b"), turn("assistant", "c"))
+        encoded = Encoder(bare, max_length=200, responses="all").row(row)
+        assert encoded.response[:2].tolist() == [False, True]
+
 
 class TestStraddling:
     def test_token_across_the_start_counts_as_response(self, bare: Any) -> None:
@@ -187,6 +198,14 @@ class TestWithoutOffsets:
         fast = Encoder(bare, max_length=100).row(exchange(prompt, answer, strings))
         slow = Encoder(NoOffsets(bare), max_length=100).row(exchange(prompt, answer, strings))
         assert slow.ids.tolist() == fast.ids.tolist()
+        assert slow.response.tolist() == fast.response.tolist()
+
+    def test_a_token_across_the_end_counts(self, bare: Any) -> None:
+        bare.eos_token = None
+        row = make_row(turn("user", "a"), turn("assistant", "b\n"), turn("user", "c"), turn("assistant", "d"))
+        fast = Encoder(bare, max_length=100, responses="all").row(row)
+        slow = Encoder(NoOffsets(bare), max_length=100, responses="all").row(row)
+        assert bare.decode(fast.ids[fast.response]) == "b\n\nd", "BPE merged the answer's newline with the next"
         assert slow.response.tolist() == fast.response.tolist()
 
     def test_a_slow_tokenizer_of_transformers(self) -> None:

@@ -1,6 +1,6 @@
 """Score tables made by hand, over real pools."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,6 +38,6 @@ def make_scores(
     return ScoreTable(pa.table(columns, schema=SCHEMA), pool.rejected, pool)
 
 
-def make_rows(ids: str, **fields: Any) -> Rows:
-    """One row for each letter, which is its id and what it says."""
+def make_rows(ids: Iterable[str], **fields: Any) -> Rows:
+    """One row for each id (or letter of a word), which is also what it says."""
     return [{"id": i, "prompt": "q", "completion": f"says {i}", **fields} for i in ids]
