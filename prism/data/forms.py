@@ -20,6 +20,7 @@ SHAREGPT_ROLES = {
     "bing": "assistant", "model": "assistant", "assistant": "assistant", "system": "system", "tool": "tool",
 }  # fmt: skip
 SIDES = ("chosen", "rejected")
+REASONING = ("reasoning_content", "reasoning", "thinking")
 ROLES = ("system", "developer", "user", "assistant", "tool")
 
 
@@ -208,6 +209,8 @@ def _message(turn: Any, where: str) -> Message:
         raise RowError(f"{where} has no role" if role is None else f"{where} has {kind(role)} as its role")
     if role not in ROLES:
         raise RowError(f"{where} has the unknown role {role!r}")
+    if unspoken := next((field for field in REASONING if turn.get(field)), None):
+        raise RowError(f"{where} has {unspoken}, which is not supported: write the reasoning into content, or drop it")
     if turn.get("tool_calls") or turn.get("function_call"):
         raise RowError(f"{where} calls tools, which are not supported")
     if isinstance(content, list):  # OpenAI's content parts

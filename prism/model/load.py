@@ -22,7 +22,7 @@ HUB_PATIENCE = 10.0  # seconds
 TOKENIZER_FILES = {"tokenizer.json", "tokenizer_config.json", "vocab.json", "vocab.txt", "merges.txt"}
 
 
-@dataclass
+@dataclass(repr=False)
 class Model:
     """A causal LM in evaluation mode, its tokenizer, and the parameters that carry gradients.
 
@@ -38,6 +38,10 @@ class Model:
     def __post_init__(self) -> None:
         self.network.eval().requires_grad_(False)
         self.parameters: dict[str, nn.Parameter] = choose_parameters(self.network, self.which)
+
+    def __repr__(self) -> str:
+        size = sum(p.numel() for p in self.parameters.values())
+        return f"Model({type(self.network).__name__}, gradients in {size:,} weights, {self.dtype} on {self.device})"
 
     @property
     def device(self) -> torch.device:

@@ -28,7 +28,7 @@ SCHEMA = pa.schema(
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ScoreTable:
     """Scores of a pool, the rows that could not be scored, and the pool itself."""
 
@@ -40,10 +40,15 @@ class ScoreTable:
     def __len__(self) -> int:
         return int(self.table.num_rows)
 
+    def __repr__(self) -> str:
+        return f"ScoreTable({len(self)} rows scored, {len(self.rejected)} rejected)"
+
     def column(self, name: str) -> npt.NDArray[Any]:
+        """One column of `SCHEMA`, [rows]."""
         return np.asarray(self.table.column(name).to_numpy(zero_copy_only=False))
 
     def to_pandas(self) -> Any:
+        """A pandas DataFrame with the columns of `SCHEMA`."""
         return self.table.to_pandas()
 
 

@@ -20,7 +20,7 @@ from prism.scoring import ScoreTable
 Order = Literal["top", "bottom"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Selection:
     """Chosen rows of a score table, best first: `places` are positions in the table."""
 
@@ -30,6 +30,9 @@ class Selection:
 
     def __len__(self) -> int:
         return len(self.places)
+
+    def __repr__(self) -> str:
+        return f"Selection({len(self)} of {len(self.scores)} rows)"
 
     @property
     def ids(self) -> list[str]:
