@@ -400,7 +400,7 @@ def test_a_hub_that_does_not_answer_is_given_up_soon(model_folder: Path) -> None
     message = "org/name is no folder here and can't be had from the hub: timed out"
     assert f"the model {message}" in refusal("org/name")
     assert f"the adapter {message}" in refusal(model_folder, adapter="org/name")
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < 60  # without a limit of ours it would be for ever
 
 
 @pytest.mark.usefixtures("silent_hub")
