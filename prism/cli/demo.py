@@ -28,7 +28,7 @@ def command(
     console = Console()
     console.print(table)
     console.print(
-        f"each fine-tuned on {len(demo.run.selection)} rows; wanted are careful answers to risky requests, unwanted glib "
-        f"ones (one seed)\nrun folder: {demo.run.folder}",
+        f"each fine-tuned on {len(demo.run.selection)} rows; wanted are careful answers to risky requests, "
+        f"unwanted glib ones (one seed)\nrun folder: {demo.run.folder}",
         highlight=False,
     )

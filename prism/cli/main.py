@@ -43,7 +43,7 @@ def main() -> None:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
     try:
-        code = app(standalone_mode=False)
+        code = app(standalone_mode=False, prog_name="prism")
         sys.stdout.flush()
     except PrismError as error:
         code = _say(f"error: {error}", 1)
