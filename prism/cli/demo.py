@@ -15,10 +15,10 @@ def command(
     from rich.console import Console
     from rich.table import Table
 
-    from prism.cli.show import Bars, show_summary
+    from prism.cli.show import Bars, only_ours, show_summary
     from prism.demo.run import run_demo
 
-    with Bars(quiet=False) as bars:
+    with only_ours(), Bars(quiet=False) as bars:
         demo = run_demo(out, budget=budget, seed=seed, progress=bars)
     show_summary(demo.run.summary)
     table = Table("model", "mean preference", "pairs won", "K", title="held-out pairs, before and after fine-tuning")

@@ -2,10 +2,13 @@
 
 import json
 import logging
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from prism.budget import Budget
 from prism.config import SelectConfig, load_config
@@ -91,6 +94,8 @@ def run_select(config: SelectConfig, progress: Progress | None = None) -> Run:
         elif config.on_bad_row == "stop":
             _stop_at_bad_row(pool, *stored)
         measured, scores = stored
+        if reused := scores.details["reused"]:
+            progress.note(f"reused the scores of {reused} rows")
         selection = select(scores, **config.stage("selection"))
         for notice in selection.notices:
             progress.note(notice)
@@ -160,10 +165,18 @@ def _check_budget(config: SelectConfig, rows: int) -> None:
         budget.resolve(rows, 0)
 
 
+def _repeat_to_the_bit(device: str) -> None:
+    """On CUDA a sum may come in any order unless asked otherwise; CPUs keep it anyway."""
+    if choose_device(device).type == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True, warn_only=True)
+
+
 def _measure_and_score(
     config: SelectConfig, folder: RunFolder, pool: Pool, target: Target, progress: Progress
 ) -> tuple[MeasuredTarget, ScoreTable]:
     progress.note(f"loading {config.model}")
+    _repeat_to_the_bit(config.device)
     model = load_model(
         config.model,
         adapter=config.adapter,
@@ -203,7 +216,5 @@ def _measure_and_score(
         store=folder.shards(),
         progress=progress,
     )
-    if reused := scores.details["reused"]:
-        progress.note(f"reused the scores of {reused} rows")
     folder.save_rejected([*measured.rejected, *scores.rejected])
     return measured, scores

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 
@@ -20,6 +21,7 @@ from prism.scoring.table import SCHEMA, ScoreTable
 from prism.target import Direction
 
 SHARD_ROWS = 512
+PROBES = 32
 
 
 @dataclass(frozen=True)
@@ -59,21 +61,19 @@ def score_pool(
     numbered = enumerate(pool)
     with ThreadPoolExecutor(1) as worker:
         chunks = (list(islice(numbered, SHARD_ROWS)) for _ in range(math.ceil(total / SHARD_ROWS)))
-        for number, (found, prepared) in enumerate(_ahead(worker, chunks, encoder, store)):
-            if found is not None:
-                shards.append(found)
-                reused += found.rows
-                progress.advance(found.rows, 0)
+        for number, ready in enumerate(_ahead(worker, chunks, encoder, store)):
+            _stop_at_bad_row(pool, ready.rejected)
+            if isinstance(ready, Shard):
+                reused += ready.rows
+                progress.advance(ready.rows, 0)
+                shards.append(ready)
                 continue
-            assert prepared is not None
-            _stop_at_bad_row(pool, prepared)
-            if engine is None and prepared.encoded:
-                probe = sorted(prepared.encoded, key=len)[len(prepared.encoded) // 2]
+            if engine is None and ready.encoded:
+                probe = worker.submit(_probe, pool, encoder).result()  # a tokenizer bears one thread at a time
                 engine, sentence = choose_engine(model, [direction], norms=norms, probe=probe)
                 progress.note(sentence)
-            shard = _score_shard(model, engine, prepared, batch_tokens, progress)
-            store.put(number, shard)
-            shards.append(shard)
+            shards.append(_score_shard(model, engine, ready, batch_tokens, progress))
+            store.put(number, shards[-1])
     details = {
         "engine": engine.name if engine else "stored",
         "reused": reused,
@@ -93,15 +93,15 @@ def stored_scores(store: ShardStore, pool: Pool, *, good: int, read: int) -> Sco
 
 def _ahead(
     worker: Executor, chunks: Iterator[list[tuple[int, Row]]], encoder: Encoder, store: ShardStore
-) -> Iterator[tuple[Shard | None, Prepared | None]]:
+) -> Iterator[Shard | Prepared]:
     """Per shard what is stored, or what is to be scored: reading and tokenising run one shard ahead of the model."""
 
-    def prepare(number: int) -> tuple[Shard | None, Prepared | None] | None:
+    def prepare(number: int) -> Shard | Prepared | None:
         rows = next(chunks, None)
         if rows is None:
             return None
         found = store.get(number)
-        return (found, None) if found is not None and found.rows == len(rows) else (None, _prepare(rows, encoder))
+        return found if found is not None and found.rows == len(rows) else _prepare(rows, encoder)
 
     number = 0
     upcoming = worker.submit(prepare, number)
@@ -175,9 +175,21 @@ def _assemble(
     return scores
 
 
-def _stop_at_bad_row(pool: Pool, prepared: Prepared) -> None:
-    if prepared.rejected and pool.on_bad_row == "stop":
-        raise DataError(f"bad row in {prepared.rejected[0]} (--on-bad-row skip sets such rows aside)")
+def _probe(pool: Pool, encoder: Encoder) -> Encoded:
+    """The sample on which the engine proves itself: of middle length among the pool's first, so that a resumed run
+    takes the same one."""
+    found: list[Encoded] = []
+    for row in pool:
+        with suppress(RowError):
+            found.append(encoder.row(row))
+        if len(found) == PROBES:
+            break
+    return sorted(found, key=len)[len(found) // 2]
+
+
+def _stop_at_bad_row(pool: Pool, rejected: Sequence[BadRow]) -> None:
+    if rejected and pool.on_bad_row == "stop":
+        raise DataError(f"bad row in {rejected[0]} (--on-bad-row skip sets such rows aside)")
 
 
 def _flag(encoded: Encoded, finite: bool) -> str:
