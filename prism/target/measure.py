@@ -64,7 +64,7 @@ def measure_target(
     progress.start("target", len(pairs))
     with model.requiring_grad():
         for batch in plan_batches(lengths, batch_tokens):
-            losses = _accumulate(model, [encoded[i] for i in batch], sums)
+            losses = _accumulate(model, [encoded[i] for i in batch], 1 / len(pairs), sums)
             chosen_loss[batch], rejected_loss[batch] = losses
             progress.advance(len(batch), sum(lengths[i] for i in batch))
     pi = preference(torch.from_numpy(chosen_loss), torch.from_numpy(rejected_loss)).numpy()
@@ -73,7 +73,7 @@ def measure_target(
         raise DataError("no target pair has a finite loss under this model: are its weights NaN?")
     count = int(finite.sum())
     direction = Direction(
-        {name: total / count for name, total in sums.items()}, {"pairs": count, "weights": "preference"}
+        {name: total * (len(pairs) / count) for name, total in sums.items()}, {"pairs": count, "weights": "preference"}
     )
     if not direction.is_finite():
         bad = next(name for name, t in direction.tensors.items() if not t.isfinite().all())
@@ -132,20 +132,23 @@ def mean_losses(model: Model, pairs: Sequence[EncodedPair]) -> tuple[torch.Tenso
 
 
 def _accumulate(
-    model: Model, pairs: Sequence[EncodedPair], sums: dict[str, torch.Tensor]
+    model: Model, pairs: Sequence[EncodedPair], share: float, sums: dict[str, torch.Tensor]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Add sum_q pi_q (grad l(y+) - grad l(y-)) of these pairs to `sums`; returns (l(y+), l(y-)), each [pairs]."""
+    """Add share * sum_q pi_q (grad l(y+) - grad l(y-)) of these pairs to `sums`; returns (l(y+), l(y-)), each [pairs].
+
+    The share is in the graph, as in K itself: models that compute parts in float32 round both alike.
+    """
     chosen, rejected = mean_losses(model, pairs)
     finite = (chosen.isfinite() & rejected.isfinite()).detach()
     if bool(finite.all()):
         weights = preference(chosen, rejected).detach()
-        objective = (weights * (chosen - rejected)).sum()
+        objective = share * (weights * (chosen - rejected)).sum()
         grads = torch.autograd.grad(objective, list(model.parameters.values()), allow_unused=True)
         for total, grad in zip(sums.values(), grads, strict=True):
             if grad is not None:
                 total += grad
     elif bool(finite.any()):  # 0 * NaN is NaN: the broken pairs must not enter the graph at all
-        _accumulate(model, [p for p, ok in zip(pairs, finite.tolist(), strict=True) if ok], sums)
+        _accumulate(model, [p for p, ok in zip(pairs, finite.tolist(), strict=True) if ok], share, sums)
     return chosen.detach().double().cpu().numpy(), rejected.detach().double().cpu().numpy()
 
 

@@ -132,7 +132,7 @@ def test_a_pair_with_a_broken_token_is_flagged_and_left_out(tokenizer: Any, pair
     assert measured.direction.is_finite()
     expected = measure_target(model, load_target(rows), model.encoder()).direction
     gap = {n: expected.tensors[n] - measured.direction.tensors[n] for n in expected.tensors}
-    assert oracle.norm(gap) <= 1e-12 * expected.norm()
+    assert oracle.norm(gap) <= 1e-6 * expected.norm()  # Llama norms compute in float32
 
 
 def test_a_model_that_is_all_nan_is_an_error(tokenizer: Any, pair_rows: Rows) -> None:
