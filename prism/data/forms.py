@@ -172,6 +172,8 @@ def _prompt(value: Any) -> tuple[Messages, bool]:
         if not value.strip():
             raise RowError("the prompt is empty")
         return ({"role": "user", "content": _text(value, "prompt")},), True
+    if not isinstance(value, list | tuple):
+        raise RowError(f"prompt must be text or a list of messages, not {kind(value)}")
     messages = _messages(value, "prompt")
     if messages[-1]["role"] == "assistant":
         raise RowError("the prompt ends with an assistant turn")
@@ -185,6 +187,8 @@ def _answer(value: Any, field: str) -> Messages:
         return ({"role": "assistant", "content": _text(value, field)},)
     if isinstance(value, Mapping):
         value = [value]
+    if not isinstance(value, list | tuple):
+        raise RowError(f"{field} must be text or a list of messages, not {kind(value)}")
     return _messages(value, field)
 
 

@@ -63,6 +63,7 @@ class Ids:
     def __init__(self) -> None:
         self._content: dict[str, str] = {}
         self._copies: dict[str, int] = {}
+        self._copied: set[str] = set()  # names that we gave to copies, which may turn out to be somebody's own
 
     def assign(self, own: str | None, content: str) -> str:
         """The id for a row; raises ValueError where an own id stands for two different contents."""
@@ -70,11 +71,12 @@ class Ids:
         if base not in self._content:
             self._content[base] = content
             return base
-        if self._content[base] != content:
+        if self._content[base] != content and base not in self._copied:
             raise ValueError(f"id {base!r} was already used for a row with other contents")
         name = base
         while name in self._content:
             self._copies[base] = self._copies.get(base, 1) + 1
             name = f"{base}#{self._copies[base]}"
         self._content[name] = content
+        self._copied.add(name)
         return name

@@ -69,8 +69,14 @@ def linear_names(network: nn.Module) -> set[str]:
     for prefix, module in network.named_modules():
         inside = any(prefix == layer or prefix.startswith(f"{layer}.") for layer in layers)
         if inside and not isinstance(module, NOT_MATMUL) and "norm" not in type(module).__name__.lower():
-            names |= {f"{prefix}.{n}" for n, p in module.named_parameters(recurse=False) if p.dim() >= 2}
+            held = module.named_parameters(recurse=False)
+            names |= {f"{prefix}.{n}" for n, p in held if (p.dim() == 2 and n == "weight") or _packed(n, p)}
     return names - lora
+
+
+def _packed(name: str, parameter: nn.Parameter) -> bool:
+    """Experts' weights, fused into one parameter: [experts, in, out]."""
+    return parameter.dim() >= 3 and not name.endswith("bias")
 
 
 def decoder_layers(network: Any) -> list[str]:

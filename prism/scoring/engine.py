@@ -1,5 +1,6 @@
 """Score batches: one forward and backward pass for all samples, or sample by sample where a model defies that."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -7,13 +8,14 @@ from typing import Protocol
 import torch
 
 from prism.data import Batch, Encoded, collate
+from prism.errors import ModelError
 from prism.model import Model, sample_losses, token_losses
 from prism.scoring.products import wide
 from prism.scoring.taps import Taps, Untappable
 from prism.target import Direction
 
 # How far the streaming pass may be from autograd, relative to each parameter's squared gradient norm.
-TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-3, torch.bfloat16: 5e-2, torch.float16: 5e-2}
+TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3, torch.bfloat16: 5e-2, torch.float16: 5e-2}
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,11 @@ class StreamingEngine:
         return sample_losses(losses.detach(), batch)
 
     def score(self, batch: Batch) -> BatchScores:
-        losses = self.run(batch)
+        """Raises ModelError where the model does in this batch what it did not do in the check."""
+        try:
+            losses = self.run(batch)
+        except Untappable as error:
+            raise ModelError(f"{error}, though it could be for the check samples: choose other --parameters") from error
         parts = self.taps.scores()
         total = sum((parts[name] for name in sorted(parts)), losses.new_zeros(len(batch), self._count))
         norms = None
@@ -107,52 +113,61 @@ def single(batch: Batch, index: int) -> Batch:
     )
 
 
-def choose_engine(model: Model, directions: Sequence[Direction], *, norms: bool, probe: Encoded) -> tuple[Engine, str]:
-    """The streaming engine where it proves itself on `probe`, else the loop; with a sentence that says which and why.
+def choose_engine(
+    model: Model, directions: Sequence[Direction], *, norms: bool, probes: Sequence[Encoded]
+) -> tuple[Engine, str]:
+    """The streaming engine where it proves itself on `probes`, else the loop; with a sentence that says which and why.
 
-    The proof: with the sample's own autograd gradient as the direction, the streamed product of every parameter must be
-    that parameter's squared gradient norm. A parameter that a model uses behind its module's back shows at once.
+    The proof: with a sample's own autograd gradient as the direction, the streamed product of every parameter must be
+    that parameter's squared gradient norm, in a batch with a longer neighbour. A parameter that a model uses behind its
+    module's back shows at once. Samples with NaN prove nothing: the next one is asked.
     """
-    stacked = {
-        name: torch.stack([d.tensors[name] for d in directions]).to(model.device, p.dtype)
+    reason = "no check sample has a finite gradient"
+    by_length = sorted(probes, key=len)
+    for probe in by_length[len(by_length) // 2 :] + by_length[: len(by_length) // 2]:
+        try:
+            worst, name = self_check(model, collate([probe, by_length[-1]]).to(model.device))
+        except Untappable as error:
+            reason = str(error)
+            break
+        if worst <= TOLERANCE.get(model.dtype, 5e-2):
+            said = f"streaming engine; largest error on a check sample {worst:.1e}"
+            return StreamingEngine(model, _stacked(model, directions, like_weights=True), norms), said
+        if not math.isnan(worst):
+            reason = f"{name} is off by {worst:.1e} of its squared gradient norm"
+            break
+    said = f"per-sample engine, exact but slow, since streaming can't be used: {reason}"
+    return LoopEngine(model, _stacked(model, directions, like_weights=False), norms), said
+
+
+def _stacked(model: Model, directions: Sequence[Direction], like_weights: bool) -> dict[str, torch.Tensor]:
+    return {
+        name: torch.stack([d.tensors[name] for d in directions]).to(model.device, p.dtype if like_weights else None)
         for name, p in model.parameters.items()
     }
-    try:
-        worst, name = self_check(model, collate([probe]).to(model.device))
-        if worst <= TOLERANCE.get(model.dtype, 5e-2):
-            return StreamingEngine(
-                model, stacked, norms
-            ), f"streaming engine; largest error on a check sample {worst:.1e}"
-        reason = f"{name} is off by {worst:.1e} of its squared gradient norm"
-    except Untappable as error:
-        reason = str(error)
-    wide_directions = {name: torch.stack([d.tensors[name] for d in directions]).to(model.device) for name in stacked}
-    return LoopEngine(
-        model, wide_directions, norms
-    ), f"per-sample engine, exact but slow, since streaming can't be used: {reason}"
 
 
-def self_check(model: Model, sample: Batch) -> tuple[float, str]:
-    """(largest relative error, parameter) of the streaming engine against autograd on one sample, by parameter.
+def self_check(model: Model, batch: Batch) -> tuple[float, str]:
+    """(largest relative error, parameter) of the streaming engine against autograd, by parameter, on the first sample
+    of a batch; (NaN, "") where that sample's loss or gradient is not finite.
 
     Raises:
         Untappable: the streaming engine can't be used for this model and these parameters.
     """
-    loss, gradients = sample_gradients(model, sample)
+    loss, gradients = sample_gradients(model, single(batch, 0))
+    squares = {name: float(wide(g).square().sum()) for name, g in gradients.items()}
+    if not (loss.isfinite() and all(map(math.isfinite, squares.values()))):
+        return math.nan, ""
     zero = {name: torch.zeros_like(p) for name, p in model.parameters.items() if name not in gradients}
     engine = StreamingEngine(model, {n: g.unsqueeze(0) for n, g in {**gradients, **zero}.items()}, norms=True)
-    losses = engine.run(sample)
-    products, squares = engine.taps.scores(), engine.taps.squares()
-    if not (loss.isfinite() and losses.isfinite().all()):
-        return 0.0, ""  # NaN proves nothing; such samples are flagged when they are scored
+    engine.run(batch)
+    products, streamed = engine.taps.scores(), engine.taps.squares()
+    smallest = 1e-12 * max(squares.values(), default=0.0)
     worst, where = 0.0, ""
-    largest = max((float(wide(g).square().sum()) for g in gradients.values()), default=0.0)
-    for name, gradient in gradients.items():
-        square = float(wide(gradient).square().sum())
-        missing = losses.new_zeros(1, 1)
-        got = (float(products.get(name, missing)[0, 0]), float(squares.get(name, missing[0])[0]))
-        scale = max(square, 1e-12 * largest)
+    for name, square in squares.items():
+        got = (float(products[name][0, 0]), float(streamed[name][0])) if name in products else (0.0, 0.0)
+        scale = max(square, smallest)
         error = max(abs(value - square) / scale for value in got) if scale else 0.0
-        if error > worst:
-            worst, where = error, name
+        if not error <= worst:  # NaN counts as the worst
+            worst, where = error if math.isfinite(error) else math.inf, name
     return worst, where

@@ -69,8 +69,8 @@ def score_pool(
                 shards.append(ready)
                 continue
             if engine is None and ready.encoded:
-                probe = worker.submit(_probe, pool, encoder).result()  # a tokenizer bears one thread at a time
-                engine, sentence = choose_engine(model, [direction], norms=norms, probe=probe)
+                probes = worker.submit(_probes, pool, encoder).result()  # a tokenizer bears one thread at a time
+                engine, sentence = choose_engine(model, [direction], norms=norms, probes=probes)
                 progress.note(sentence)
             shards.append(_score_shard(model, engine, ready, batch_tokens, progress))
             store.put(number, shards[-1])
@@ -175,16 +175,15 @@ def _assemble(
     return scores
 
 
-def _probe(pool: Pool, encoder: Encoder) -> Encoded:
-    """The sample on which the engine proves itself: of middle length among the pool's first, so that a resumed run
-    takes the same one."""
+def _probes(pool: Pool, encoder: Encoder) -> list[Encoded]:
+    """Samples on which the engine proves itself: the pool's first, so that a resumed run takes the same ones."""
     found: list[Encoded] = []
     for row in pool:
         with suppress(RowError):
             found.append(encoder.row(row))
         if len(found) == PROBES:
             break
-    return sorted(found, key=len)[len(found) // 2]
+    return found
 
 
 def _stop_at_bad_row(pool: Pool, rejected: Sequence[BadRow]) -> None:

@@ -83,7 +83,7 @@ class Taps:
     def _seen(self, held: dict[str, str], kind: "Kind", module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
         if self._probing:
             return output
-        if not isinstance(output, torch.Tensor) or not args:
+        if not isinstance(output, torch.Tensor) or not args or not isinstance(args[0], torch.Tensor):
             raise Untappable(f"{', '.join(held.values())}: a {type(module).__name__} that is not called with a tensor")
         if not output.requires_grad:
             output = output.detach().requires_grad_().clone()  # a leaf could not be changed in place downstream
@@ -105,7 +105,11 @@ class Taps:
                     ones = torch.ones((), dtype=d.dtype, device=d.device)
                     self._add(name, elementwise_products(ones, d, self._directions[name], self.norms))
                     continue
-                rows = self._ids(x) if kind is _embedding else self._by_sample(x, headed)
+                if kind is _embedding:
+                    rows = self._ids(x)
+                    d = _reaching(module, rows, d)
+                else:
+                    rows = self._by_sample(x, headed)
                 self._probing = True
                 try:
                     self._add(name, kind(module, x, rows, d, self._directions[name], self.norms))
@@ -165,9 +169,13 @@ def _conv1d(
 def _embedding(
     module: Any, x: torch.Tensor, ids: torch.Tensor, d: torch.Tensor, v: torch.Tensor, norms: bool
 ) -> Products:
-    if module.padding_idx is not None:  # torch gives this row no gradient
-        d = d * (ids != module.padding_idx)[..., None]
     return embedding_products(ids, d, v, norms)
+
+
+def _reaching(module: Any, ids: torch.Tensor, d: torch.Tensor) -> torch.Tensor:
+    """What of an embedding's output gradient reaches its weight: scaled as by Gemma, nothing for the padding row."""
+    d = d * getattr(module, "embed_scale", 1.0)
+    return d if module.padding_idx is None else d * (ids != module.padding_idx)[..., None]
 
 
 def _norm(module: Any, x: torch.Tensor, rows: torch.Tensor, d: torch.Tensor, v: torch.Tensor, norms: bool) -> Products:
@@ -184,14 +192,13 @@ def _norm(module: Any, x: torch.Tensor, rows: torch.Tensor, d: torch.Tensor, v: 
 
 
 def _kind(module: nn.Module, held: dict[str, str]) -> Kind:
-    """What a module computes with its chosen parameters, known by the forward that it really runs."""
-    forward = type(module).forward
+    """What a module computes with its chosen parameters, by its class; the engine's check finds those that differ."""
     known = set(held) <= {"weight", "bias"}
-    if known and forward is nn.Linear.forward:
+    if known and isinstance(module, nn.Linear):
         return _linear
-    if known and forward is Conv1D.forward:
+    if known and isinstance(module, Conv1D):
         return _conv1d
-    if known and forward is nn.Embedding.forward:
+    if known and isinstance(module, nn.Embedding):
         return _embedding
     if (
         known

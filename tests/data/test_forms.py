@@ -121,9 +121,9 @@ def test_columns_override(record: Record, columns: dict[str, str], expected: lis
         ({"conversations": [{"from": "human"}]}, r"conversations\[0\] is missing or null"),
         ({"prompt": " ", "completion": "a"}, "the prompt is empty"),
         ({"prompt": [USER, ASSISTANT], "completion": "a"}, "the prompt ends with an assistant turn"),
-        ({"prompt": 5, "completion": "a"}, "prompt must be a list of messages"),
+        ({"prompt": 5, "completion": "a"}, "prompt must be text or a list of messages"),
         ({"prompt": "q", "completion": ""}, "the response is empty"),
-        ({"prompt": "q", "completion": 5}, "completion must be a list of messages"),
+        ({"prompt": "q", "completion": 5}, "completion must be text or a list of messages"),
         ({"prompt": "q", "completion": [USER]}, "no assistant turn"),
         ({"instruction": " ", "output": "a"}, "the instruction is empty"),
         ({"instruction": ["q"], "output": "a"}, "instruction must be text, not a list"),
@@ -191,7 +191,7 @@ def test_pair_columns() -> None:
         ({"prompt": [USER], "chosen": [USER], "rejected": "b"}, "chosen does not end with an assistant turn"),
         ({"prompt": "q", "chosen": {"a": 1}, "rejected": "b"}, r"chosen\[0\] has no role"),
         ({"prompt": "q", "chosen": "a", "rejected": "\udfff"}, "rejected holds an unpaired surrogate"),
-        ({"prompt": {}, "chosen": "a", "rejected": "b"}, "prompt must be a list of messages"),
+        ({"prompt": {}, "chosen": "a", "rejected": "b"}, "prompt must be text or a list of messages"),
     ],
 )
 def test_pair_reasons(record: Record, reason: str) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from transformers import Gemma2Config, Gemma2ForCausalLM, MixtralConfig, MixtralForCausalLM
 
 from prism.data import collate, load_pool, load_target
 from prism.model import Model
@@ -16,11 +17,26 @@ from prism.target import Direction, measure_target
 from tests import oracle
 from tests.conftest import Rows, tiny_gpt2, tiny_llama
 
+
+def tiny_gemma(vocabulary: int) -> Any:
+    """Scaled, tied embeddings, norms of 1 + w, soft-capped logits."""
+    torch.manual_seed(3)
+    sizes = {
+        "hidden_size": 24,
+        "intermediate_size": 40,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "head_dim": 8,
+    }
+    return Gemma2ForCausalLM(Gemma2Config(vocab_size=vocabulary, num_key_value_heads=2, **sizes))
+
+
 BUILDERS: dict[str, Callable[[int], Any]] = {
     "llama": tiny_llama,
     "llama-tied": lambda v: tiny_llama(v, tie_word_embeddings=True),
     "llama-biased": lambda v: tiny_llama(v, attention_bias=True, mlp_bias=True),
     "gpt2": tiny_gpt2,
+    "gemma2": tiny_gemma,
 }
 
 
@@ -54,14 +70,15 @@ def test_scores_and_norms_equal_per_sample_autograd(
     result = score_pool(model, pool, v, encoder, batch_tokens=150, norms=True)
     assert result.details["engine"] == "streaming"
     scale = v.norm()
+    bound = 1e-6 if name == "gemma2" else 1e-10  # Gemma's eager attention computes its softmax in float32
     for row, score, loss, size in zip(
         pool, *(result.column(c) for c in ("score", "loss", "gradient_norm")), strict=True
     ):
         true_loss, gradient = oracle.sample_gradient(model, encoder.row(row))
         true_norm = oracle.norm(gradient)
-        assert abs(score - oracle.dot(gradient, v.tensors)) <= 1e-10 * true_norm * scale
-        assert abs(size - true_norm) <= 1e-10 * true_norm
-        assert abs(loss - true_loss) <= 1e-10 * true_loss
+        assert abs(score - oracle.dot(gradient, v.tensors)) <= bound * true_norm * scale
+        assert abs(size - true_norm) <= bound * true_norm
+        assert abs(loss - true_loss) <= bound * true_loss
 
 
 @pytest.mark.parametrize("count", [1, 2, 9])
@@ -72,7 +89,7 @@ def test_many_directions_in_one_pass(name: str, count: int, norms: bool, tokeniz
     encoder = model.encoder()
     samples = [encoder.row(row) for row in load_pool(pool_rows)]
     directions = [random_direction(model, seed) for seed in range(count)]
-    engine, _ = choose_engine(model, directions, norms=norms, probe=samples[0])
+    engine, _ = choose_engine(model, directions, norms=norms, probes=samples)
     assert isinstance(engine, StreamingEngine)
     scores = engine.score(collate(samples)).scores
     for sample, row in zip(samples, scores, strict=True):
@@ -82,9 +99,10 @@ def test_many_directions_in_one_pass(name: str, count: int, norms: bool, tokeniz
             assert abs(score - oracle.dot(gradient, direction.tensors)) <= bound
 
 
-def test_padding_token_inside_a_sample(tokenizer: Any) -> None:
+@pytest.mark.parametrize("name", ["llama", "llama-tied"])
+def test_padding_token_inside_a_sample(name: str, tokenizer: Any) -> None:
     """torch gives an embedding's padding row no gradient, also where the token is really in the text."""
-    model = make("llama", "all", tokenizer)
+    model = make(name, "all", tokenizer)
     pad = tokenizer.decode([0])
     pool = load_pool([{"prompt": f"What does {pad} mean, and {pad}?", "completion": f"It is {pad}."}])
     encoder = model.encoder()
@@ -130,7 +148,7 @@ def test_a_weight_used_behind_its_module_is_noticed_and_scored_right(tokenizer: 
     encoder = model.encoder()
     pool = load_pool(pool_rows)
     sample = encoder.row(next(iter(pool)))
-    worst, name = self_check(model, collate([sample]))
+    worst, name = self_check(model, collate([sample, sample]))
     assert worst > 0.01
     assert "down_proj" in name
     v = random_direction(model)
@@ -178,3 +196,28 @@ def test_rows_come_back_in_the_pools_order_across_shards(tokenizer: Any) -> None
     result = float32_scores(rows, tokenizer)
     assert result.column("id").tolist() == [row["id"] for row in rows]
     assert result.column("index").tolist() == list(range(1100))
+
+
+def test_a_check_sample_with_nan_proves_nothing(tokenizer: Any, pool_rows: Rows) -> None:
+    """A Mixtral's router weight is used behind its module's back: that must show although the first samples are NaN."""
+    torch.manual_seed(4)
+    sizes = {"hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 2, "num_attention_heads": 4}
+    network = MixtralForCausalLM(
+        MixtralConfig(vocab_size=len(tokenizer), num_key_value_heads=2, num_local_experts=4, **sizes)
+    )
+    network = get_peft_model(network, LoraConfig(r=3, target_modules=["gate", "q_proj"]))
+    for key, parameter in network.named_parameters():
+        if "lora_B" in key:
+            torch.nn.init.normal_(parameter, std=0.1)
+    model = Model(network, tokenizer, "lora")
+    encoder, v = model.encoder(), random_direction(model)
+    clean = by_id(score_pool(model, load_pool(pool_rows), v, encoder))
+    token = tokenizer("zebra", add_special_tokens=False)["input_ids"][-1]
+    with torch.no_grad():
+        network.get_input_embeddings().weight[token] = torch.nan
+    broken = [{"prompt": "Which animal is striped? " * n, "completion": "A zebra"} for n in (1, 2, 3)]
+    result = score_pool(model, load_pool([*broken, *pool_rows]), v, encoder)
+    assert result.details["engine"] == "per-sample"
+    assert result.column("flag").tolist()[:3] == ["non-finite"] * 3
+    scores = by_id(result)
+    assert all(scores[i] == pytest.approx(s, rel=1e-4, abs=1e-4) for i, s in clean.items())
