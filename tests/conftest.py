@@ -44,7 +44,7 @@ def pool_rows() -> Rows:
 @pytest.fixture
 def pair_rows() -> Rows:
     return [
-        {"prompt": q, "chosen": a, "rejected": TEXTS[(i + 1) % len(TEXTS)][1]} for i, (q, a) in enumerate(TEXTS[:5])
+        {"prompt": q, "chosen": a, "rejected": TEXTS[(i + 1) % len(TEXTS)][1]} for i, (q, a) in enumerate(TEXTS[:4])
     ]
 
 

@@ -85,7 +85,7 @@ class Rows(Generic[T]):
                         raise record
                     yield self._normalise(record, self._columns, ids, source, line)
                 except RowError as error:
-                    yield BadRow(source.name, line, _legible(str(error)))
+                    yield BadRow(source.name, line, _legible(str(error)), _own_id(record, self._columns))
 
 
 Pool = Rows[Row]
@@ -187,6 +187,11 @@ def _pair(record: Record, columns: Columns, ids: Ids, source: Source, line: int)
 def _own_source(record: Record, columns: Columns) -> str | None:
     own = columns.get(record, "source") or (record.get("dataset") if "source" not in columns.names else None)
     return _legible(own) if isinstance(own, str) else None
+
+
+def _own_id(record: Record | RowError, columns: Columns) -> str | None:
+    own = None if isinstance(record, RowError) else columns.get(record, "id")
+    return _legible(str(own)) if isinstance(own, str) or (isinstance(own, int) and abs(own) < 1 << 64) else None
 
 
 def _identify(record: Record, columns: Columns, ids: Ids, content: str) -> str:

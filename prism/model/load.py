@@ -121,7 +121,12 @@ def find_model(
         if not (adapter_folder / "adapter_config.json").exists():
             raise ModelError(f"{adapter} is not a PEFT adapter: it has no adapter_config.json")
         _require_safe(adapter_folder, "adapter", "adapter_model", allow_pickle)
-    return Places(folder, adapter_folder, _folder(tokenizer, "tokenizer", None) if tokenizer else folder)
+    own = adapter_folder if adapter_folder and _has_tokenizer(adapter_folder) else folder  # as trainers save it
+    return Places(folder, adapter_folder, _folder(tokenizer, "tokenizer", None) if tokenizer else own)
+
+
+def _has_tokenizer(folder: Path) -> bool:
+    return any(path.name in TOKENIZER_FILES or path.suffix == ".model" for path in folder.iterdir())
 
 
 def load_model(
@@ -159,6 +164,8 @@ def load_model(
     network, notices = _load_network(places.model, choose_dtype(dtype), trust_remote_code, allow_pickle)
     if places.adapter is not None:
         network = _load_adapter(network, places.adapter)
+        if places.tokenizer == places.adapter:
+            notices.append("the tokenizer and its chat template are the adapter's own")
     elif parameters == "lora":
         network = _attach_lora(network, lora_rank, lora_alpha, seed)
         notices.append(
@@ -231,7 +238,7 @@ def _snapshot(repository: str, revision: str | None, patterns: list[str]) -> Pat
 def _require_safe(folder: Path, what: str, stem: str, allow_pickle: bool) -> None:
     if any(folder.glob(f"{stem}.safetensors")):
         return
-    pickles = sorted(p.name for suffix in ("bin", "pt", "pth") for p in folder.glob(f"{stem}.{suffix}"))
+    pickles = sorted(p.name for p in folder.glob(f"{stem}.bin"))
     if not pickles:
         raise ModelError(f"the {what} {folder} holds no weights ({stem}.safetensors)")
     if not allow_pickle:
@@ -292,13 +299,15 @@ def _load_network(
     if unused := sorted(info["unexpected_keys"]):
         notices.append(f"the model has no use for {len(unused)} of the stored weights, such as {unused[0]}")
     network.config.use_cache = False
+    if dtype == torch.float64 and hasattr(network, "set_experts_implementation"):
+        network.set_experts_implementation("eager")  # transformers' grouped matrix products know no float64
     return network, notices
 
 
 def _load_tokenizer(folder: Path, trust_remote_code: bool) -> Any:
     from transformers import AutoTokenizer
 
-    if not any(path.name in TOKENIZER_FILES or path.suffix == ".model" for path in folder.iterdir()):
+    if not _has_tokenizer(folder):
         raise ModelError(f"{folder} holds no tokenizer: name one with --tokenizer")
     with _quiet_transformers():
         try:

@@ -21,7 +21,7 @@ from prism.model.load import choose_device
 from prism.progress import Progress, Silent
 from prism.run.folder import RunFolder
 from prism.run.provenance import MACHINE, circumstances, identity, numbered
-from prism.run.summary import summarise
+from prism.run.summary import notices, summarise
 from prism.scoring import ScoreTable, score_pool, stored_scores
 from prism.selection import Selection, select
 from prism.target import MeasuredTarget, measure_target
@@ -94,6 +94,8 @@ def run_select(config: SelectConfig, progress: Progress | None = None) -> Run:
         elif config.on_bad_row == "stop":
             _stop_at_bad_row(pool, *stored)
         measured, scores = stored
+        for notice in notices(measured, scores):
+            progress.note(notice)
         if reused := scores.details["reused"]:
             progress.note(f"reused the scores of {reused} rows")
         selection = select(scores, **config.stage("selection"))
@@ -196,6 +198,8 @@ def _measure_and_score(
     encoder = model.encoder(max_length=config.max_length, responses=config.responses, plain=config.plain)
     if encoder.template is None and not config.plain:
         progress.note("the tokenizer has no chat template: turns are joined as plain text")
+    if model.tokenizer.pad_token_id is None:
+        progress.note("the tokenizer has no pad token: none is needed, samples are padded with their own last token")
     size = sum(p.numel() for p in model.parameters.values())
     progress.note(
         f"gradients in {len(model.parameters)} parameters ({size:,} weights), {model.dtype} on {model.device}"

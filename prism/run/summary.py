@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow.compute as pc
 
 from prism.config import SelectConfig
-from prism.scoring import quantiles
+from prism.scoring import ScoreTable, quantiles
 from prism.selection import Selection
 from prism.target import MeasuredTarget
 
@@ -53,6 +53,23 @@ def summarise(config: SelectConfig, target: MeasuredTarget, selection: Selection
         "seconds": round(seconds, 2),
         "peak_memory_mb": _peak_memory_mb(),
     }
+
+
+def notices(target: MeasuredTarget, scores: ScoreTable) -> list[str]:
+    """What went through, but is worth a look."""
+    flags, contents = Counter(scores.column("flag").tolist()), scores.column("content").tolist()
+    rejected = scores.details["read"] - len(scores) + len(target.rejected)
+    cut = sum(flag == "truncated" for flag in target.table.column("flag").to_pylist())
+    broken = [i for i, flag in zip(scores.column("id"), scores.column("flag"), strict=True) if flag == "non-finite"]
+    found = {
+        f"rows set aside as bad: {rejected} (rejected.jsonl says why)": rejected,
+        f"rows truncated: {flags['truncated']} of the pool, {cut} of the target": flags["truncated"] + cut,
+        f"rows that say the same as another: {len(contents) - len(set(contents))}": len(contents) - len(set(contents)),
+        f"rows without a finite score, which are never selected: {len(broken)}, such as {broken[:1]}": broken,
+        "the pool has a single row": len(scores) == 1,
+        "the target has a single pair": target.table.num_rows == 1,
+    }
+    return [text for text, applies in found.items() if applies]
 
 
 def _pairs(target: MeasuredTarget, order: str, count: int = 3) -> list[dict[str, Any]]:

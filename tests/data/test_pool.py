@@ -54,6 +54,9 @@ class TestIds:
     def test_suffixes_give_way_to_own_ids(self) -> None:
         assert ids([row(id="x"), row("b", id="x#2"), row(id="x")]) == ["x", "x#2", "x#3"]
 
+    def test_an_own_id_that_was_given_to_a_copy_is_no_clash(self) -> None:
+        assert ids([row(id="x"), row(id="x"), row("b", id="x#2")]) == ["x", "x#2", "x#2#2"]
+
     def test_one_id_for_two_contents_is_a_bad_row(self) -> None:
         rows = [row(id="x"), row("b", id="x"), row(id="x"), row("c", id="7"), row("d", id=7)]
         assert ids(rows) == ["x", "x#2", "7"]

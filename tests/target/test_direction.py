@@ -31,7 +31,7 @@ def model(request: pytest.FixtureRequest, tokenizer: Any) -> Model:
 
 
 def test_gradient_of_the_potential_is_minus_the_direction(model: Model, pair_rows: Rows) -> None:
-    target, encoder = load_target(pair_rows), model.encoder()
+    target, encoder = load_target(pair_rows[:3]), model.encoder()
     measured = measure_target(model, target, encoder, batch_tokens=200)
     with model.requiring_grad():
         chosen, rejected = mean_losses(model, target, encoder)
