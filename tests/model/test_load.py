@@ -417,3 +417,23 @@ def test_what_is_cached_needs_no_hub(model_folder: Path, tmp_path: Path) -> None
 def test_the_hub_s_offline_switch_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     assert "offline mode is enabled" in refusal("org/name")
+
+
+def test_an_adapter_s_own_tokenizer_counts(model_folder: Path, adapter: Callable[..., Path], tokenizer: Any) -> None:
+    """As TRL saves it: a base without a chat template, and the template it was trained with beside the adapter."""
+    folder = adapter()
+    tokenizer.save_pretrained(folder)
+    (model_folder / "chat_template.jinja").unlink()
+    model = load_model(model_folder, adapter=folder)
+    assert model.tokenizer.chat_template == tokenizer.chat_template
+    assert "the tokenizer and its chat template are the adapter's own" in model.notices
+    assert load_model(model_folder, adapter=folder, tokenizer=model_folder).tokenizer.chat_template is None
+
+
+def test_experts_in_float64(save: Callable[[Any, str], Path], tokenizer: Any) -> None:
+    sizes = {"hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 2, "num_attention_heads": 4}
+    config = MixtralConfig(vocab_size=len(tokenizer), num_key_value_heads=2, num_local_experts=4, **sizes)
+    model = load_model(save(MixtralForCausalLM(config), "mixtral"), dtype="float64")
+    logits = model.network(input_ids=torch.arange(5)[None]).logits
+    assert logits.dtype == torch.float64
+    assert logits.isfinite().all()

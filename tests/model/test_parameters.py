@@ -5,7 +5,14 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from torch import nn
-from transformers import BloomConfig, BloomForCausalLM, MixtralConfig, MixtralForCausalLM
+from transformers import (
+    BloomConfig,
+    BloomForCausalLM,
+    GptOssConfig,
+    GptOssForCausalLM,
+    MixtralConfig,
+    MixtralForCausalLM,
+)
 
 from prism.errors import ConfigError, ModelError
 from prism.model import choose_parameters
@@ -107,3 +114,16 @@ def test_a_model_without_decoder_layers() -> None:
     network.config.num_hidden_layers = 5
     with pytest.raises(ModelError, match="no list of 5 decoder layers was found in a LlamaForCausalLM: give --param"):
         decoder_layers(network)
+
+
+def test_linear_leaves_out_the_biases_of_experts() -> None:
+    sizes = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
+    network = GptOssForCausalLM(
+        GptOssConfig(vocab_size=40, head_dim=8, num_key_value_heads=1, num_local_experts=3, **sizes)
+    )
+    held = dict(network.named_parameters())
+    assert held["model.layers.0.mlp.experts.gate_up_proj_bias"].dim() == 2
+    chosen = choose_parameters(network, "linear")
+    assert not [name for name in chosen if name.endswith("bias")]
+    for part in ("experts.gate_up_proj", "experts.down_proj", "router.weight"):
+        assert f"model.layers.1.mlp.{part}" in chosen

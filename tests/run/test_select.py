@@ -297,3 +297,24 @@ def test_a_damaged_summary_costs_no_score(config: SelectConfig) -> None:
     run_select(config)
     (Path(config.out) / "summary.json").write_text("{")
     assert run_select(config).summary["rows"]["reused"] == len(TEXTS)
+
+
+def test_what_goes_through_is_said(config: SelectConfig, write_jsonl: Callable[[str, Rows], Path]) -> None:
+    rows: Rows = [
+        {"id": "a", "prompt": "Say it twice", "completion": "twice"},
+        {"id": "a", "prompt": "Say it twice", "completion": "twice"},
+        {"id": "a", "prompt": "Say it", "completion": "once"},
+        {"prompt": "Write on", "completion": "and on " * 200},
+    ]
+    pool = write_jsonl("mixed.jsonl", rows)
+    target = write_jsonl("one.jsonl", [{"prompt": "Hi", "chosen": "Hello", "rejected": "Go away"}])
+    update = {"pool": [str(pool)], "target": [str(target)], "max_length": 64}
+    notes = Notes()
+    run = run_select(config.model_copy(update=update), notes)
+    said = "\n".join(notes.notes)
+    assert "rows set aside as bad: 1 " in said
+    assert "rows truncated: 1 of the pool, 0 of the target" in said
+    assert "rows that say the same as another: 1" in said
+    assert "the target has a single pair" in said
+    (bad,) = [json.loads(line) for line in (run.folder / "rejected.jsonl").read_text().splitlines()]
+    assert (bad["line"], bad["id"]) == (3, "a")
