@@ -43,6 +43,11 @@ class BadRow:
         return f"{self.file}, line {self.line}: {self.reason}"
 
 
+def stopped_at(row: BadRow) -> DataError:
+    """The error that a bad row is where `on_bad_row` is "stop"."""
+    return DataError(f"bad row in {row} (--on-bad-row skip sets such rows aside)")
+
+
 def first_line(error: BaseException) -> str:
     """What a library's error says, short enough to stand in one of ours."""
     lines = str(error).strip().splitlines()

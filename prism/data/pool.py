@@ -8,7 +8,7 @@ from typing import Any, Generic, Literal, Protocol, TypeVar, get_args
 from prism.data.forms import FIELDS, Columns, pair_messages, pool_messages
 from prism.data.rows import Ids, Pair, Row, content_hash, kind
 from prism.data.sources import Record, Source, open_sources
-from prism.errors import BadRow, ConfigError, DataError, RowError
+from prism.errors import BadRow, ConfigError, DataError, RowError, stopped_at
 
 OnBadRow = Literal["skip", "stop"]
 LONGEST_REASON = 400
@@ -60,7 +60,7 @@ class Rows(Generic[T]):
         for row in self.read():
             if isinstance(row, BadRow):
                 if self.on_bad_row == "stop":
-                    raise DataError(f"bad row in {row} (--on-bad-row skip sets such rows aside)")
+                    raise stopped_at(row)
                 bad.append(row)
             else:
                 good += 1

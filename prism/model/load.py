@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,12 @@ from torch import nn
 from prism.data import Encoder, Responses
 from prism.errors import ConfigError, ModelError, first_line
 from prism.model.causal import require_causal
-from prism.model.fingerprint import model_fingerprints
 from prism.model.parameters import choose_parameters, lora_names
+from prism.model.places import find_model, has_tokenizer
+from prism.model.quiet import quiet_transformers
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 DEFAULT_MAX_LENGTH = 2048
-HUB_PATIENCE = 10.0  # seconds
-TOKENIZER_FILES = {"tokenizer.json", "tokenizer_config.json", "vocab.json", "vocab.txt", "merges.txt"}
 
 
 @dataclass(repr=False)
@@ -78,55 +77,6 @@ class Model:
         length = max_length or min(DEFAULT_MAX_LENGTH, self.longest or DEFAULT_MAX_LENGTH)
         vocabulary = self.network.get_input_embeddings().weight.shape[0]
         return Encoder(self.tokenizer, max_length=length, responses=responses, plain=plain, vocabulary=vocabulary)
-
-
-@dataclass(frozen=True)
-class Places:
-    """Local folders of a model, its adapter and its tokenizer; hub ids are fetched on the way."""
-
-    model: Path
-    adapter: Path | None
-    tokenizer: Path
-
-    def fingerprints(self) -> dict[str, str]:
-        return model_fingerprints(self.model, self.adapter, self.tokenizer)
-
-
-def find_model(
-    model: str | Path,
-    adapter: str | Path | None = None,
-    *,
-    tokenizer: str | Path | None = None,
-    revision: str | None = None,
-    allow_pickle: bool = False,
-) -> Places:
-    """Resolve folders and hub ids, without loading anything.
-
-    Raises:
-        ModelError: a place does not exist, or does not hold what it should in a safe format.
-    """
-    folder = _folder(model, "model", revision, allow_pickle)
-    if not (folder / "config.json").exists():
-        hint = (
-            "it is a PEFT adapter: give its base as --model and this folder as --adapter"
-            if (folder / "adapter_config.json").exists()
-            else "it has no config.json"
-        )
-        raise ModelError(f"{model} is not a model folder: {hint}")
-    if (folder / "adapter_config.json").exists():  # transformers would load that, on whatever base it names
-        raise ModelError(f"{model} holds an adapter beside the model: keep it in a folder of its own, for --adapter")
-    _require_safe(folder, "model", "*", allow_pickle)
-    adapter_folder = None if adapter is None else _folder(adapter, "adapter", None, allow_pickle)
-    if adapter_folder is not None:
-        if not (adapter_folder / "adapter_config.json").exists():
-            raise ModelError(f"{adapter} is not a PEFT adapter: it has no adapter_config.json")
-        _require_safe(adapter_folder, "adapter", "adapter_model", allow_pickle)
-    own = adapter_folder if adapter_folder and _has_tokenizer(adapter_folder) else folder  # as trainers save it
-    return Places(folder, adapter_folder, _folder(tokenizer, "tokenizer", None) if tokenizer else own)
-
-
-def _has_tokenizer(folder: Path) -> bool:
-    return any(path.name in TOKENIZER_FILES or path.suffix == ".model" for path in folder.iterdir())
 
 
 def load_model(
@@ -201,57 +151,10 @@ def choose_dtype(dtype: str) -> torch.dtype | str:
     return DTYPES.get(dtype, "auto")
 
 
-def _folder(place: str | Path, what: str, revision: str | None, allow_pickle: bool = False) -> Path:
-    path = Path(place).expanduser()
-    if path.is_dir():
-        return path
-    if path.exists():
-        raise ModelError(f"the {what} {place} is a file: name the folder that holds it")
-    text = str(place)
-    if text.count("/") > 1 or text.startswith((".", "/", "~")) or "/" not in text:
-        raise ModelError(f"the {what} {place} does not exist: give a folder or a hub id (org/name)")
-    patterns = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt", "*.py"] + ["*.bin"] * allow_pickle
-    try:
-        with _quiet_transformers():
-            return _snapshot(text, revision, patterns)
-    except Exception as error:
-        raise ModelError(
-            f"the {what} {place} is no folder here and can't be had from the hub: {first_line(error)}"
-        ) from error
-
-
-def _snapshot(repository: str, revision: str | None, patterns: list[str]) -> Path:
-    """A hub repository's files; what is cached where the hub does not answer, which some firewalls take minutes for."""
-    from huggingface_hub import HfApi, snapshot_download
-
-    fetch = partial(snapshot_download, repository, revision=revision, allow_patterns=patterns)
-    try:
-        HfApi().repo_info(repository, revision=revision, timeout=HUB_PATIENCE)
-    except Exception as error:
-        try:
-            return Path(fetch(local_files_only=True))
-        except Exception:
-            raise error from None
-    return Path(fetch())
-
-
-def _require_safe(folder: Path, what: str, stem: str, allow_pickle: bool) -> None:
-    if any(folder.glob(f"{stem}.safetensors")):
-        return
-    pickles = sorted(p.name for p in folder.glob(f"{stem}.bin"))
-    if not pickles:
-        raise ModelError(f"the {what} {folder} holds no weights ({stem}.safetensors)")
-    if not allow_pickle:
-        raise ModelError(
-            f"the {what} {folder} holds only pickle weights ({pickles[0]}), which can run code when they are loaded: "
-            "convert them to safetensors, or pass --allow-pickle if you trust them"
-        )
-
-
 def _check_config(folder: Path, trust_remote_code: bool) -> None:
     from transformers import AutoConfig
 
-    with _quiet_transformers():
+    with quiet_transformers():
         try:
             config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
         except Exception as error:
@@ -273,7 +176,7 @@ def _load_network(
     """The network, and what the user should know about how it was loaded."""
     from transformers import AutoModelForCausalLM
 
-    with _quiet_transformers():
+    with quiet_transformers():
         try:
             network, info = AutoModelForCausalLM.from_pretrained(
                 folder,
@@ -307,9 +210,9 @@ def _load_network(
 def _load_tokenizer(folder: Path, trust_remote_code: bool) -> Any:
     from transformers import AutoTokenizer
 
-    if not _has_tokenizer(folder):
+    if not has_tokenizer(folder):
         raise ModelError(f"{folder} holds no tokenizer: name one with --tokenizer")
-    with _quiet_transformers():
+    with quiet_transformers():
         try:
             return AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
         except Exception as error:
@@ -320,7 +223,7 @@ def _load_adapter(network: Any, folder: Path) -> Any:
     from peft import PeftConfig, PeftModel, get_peft_model_state_dict
     from peft.utils import load_peft_weights
 
-    with _quiet_transformers():
+    with quiet_transformers():
         try:
             config = PeftConfig.from_pretrained(str(folder))
             kind = str(getattr(config.peft_type, "value", config.peft_type))
@@ -349,7 +252,7 @@ def _attach_lora(network: Any, rank: int, alpha: int | None, seed: int) -> Any:
     from peft import LoraConfig, get_peft_model
 
     config = LoraConfig(r=rank, lora_alpha=alpha or 2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
-    with torch.random.fork_rng(devices=[]), _quiet_transformers():
+    with torch.random.fork_rng(devices=[]), quiet_transformers():
         torch.manual_seed(seed)
         try:
             return get_peft_model(network, config)
@@ -361,23 +264,3 @@ def _detail(error: Exception) -> str:
     """What a library says first, together with the line below where that is but a heading."""
     lines = [line.strip() for line in str(error).strip().splitlines()]
     return " ".join(lines[:2]) if lines and lines[0].endswith(":") else first_line(error)
-
-
-@contextlib.contextmanager
-def _quiet_transformers() -> Iterator[None]:
-    """No progress bars and load reports of other libraries in the middle of ours; what matters in them is raised."""
-    import warnings
-
-    from transformers.utils import logging
-
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()

@@ -14,7 +14,7 @@ from prism.budget import Budget
 from prism.config import SelectConfig, load_config
 from prism.curvature import Identity
 from prism.data import Pool, Target, open_pool, open_target
-from prism.errors import ConfigError, DataError, RunError
+from prism.errors import ConfigError, RunError, stopped_at
 from prism.files import write_whole
 from prism.model import find_model, load_model
 from prism.model.load import choose_device
@@ -157,7 +157,7 @@ def _stored(folder: RunFolder, pool: Pool) -> tuple[MeasuredTarget, ScoreTable] 
 def _stop_at_bad_row(pool: Pool, measured: MeasuredTarget, scores: ScoreTable) -> None:
     bad = [*measured.rejected, *scores.rejected] or pool.rejected  # reading the pool stops at its first bad row
     if bad:
-        raise DataError(f"bad row in {bad[0]} (--on-bad-row skip sets such rows aside)")
+        raise stopped_at(bad[0])
 
 
 def _check_budget(config: SelectConfig, rows: int) -> None:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import torch
 
 from prism.data import Encoded, Encoder, Pool, Row, collate, plan_batches
-from prism.errors import BadRow, DataError, RowError
+from prism.errors import BadRow, DataError, RowError, stopped_at
 from prism.model import Model
 from prism.progress import Progress, Silent
 from prism.scoring.engine import BatchScores, Engine, choose_engine
@@ -62,7 +62,8 @@ def score_pool(
     with ThreadPoolExecutor(1) as worker:
         chunks = (list(islice(numbered, SHARD_ROWS)) for _ in range(math.ceil(total / SHARD_ROWS)))
         for number, ready in enumerate(_ahead(worker, chunks, encoder, store)):
-            _stop_at_bad_row(pool, ready.rejected)
+            if ready.rejected and pool.on_bad_row == "stop":
+                raise stopped_at(ready.rejected[0])
             if isinstance(ready, Shard):
                 reused += ready.rows
                 progress.advance(ready.rows, 0)
@@ -184,11 +185,6 @@ def _probes(pool: Pool, encoder: Encoder) -> list[Encoded]:
         if len(found) == PROBES:
             break
     return found
-
-
-def _stop_at_bad_row(pool: Pool, rejected: Sequence[BadRow]) -> None:
-    if rejected and pool.on_bad_row == "stop":
-        raise DataError(f"bad row in {rejected[0]} (--on-bad-row skip sets such rows aside)")
 
 
 def _flag(encoded: Encoded, finite: bool) -> str:

@@ -8,7 +8,7 @@ import pyarrow as pa
 import torch
 
 from prism.data import Encoded, Encoder, Pair, Target, collate, plan_batches
-from prism.errors import BadRow, DataError, RowError
+from prism.errors import BadRow, DataError, RowError, stopped_at
 from prism.model import Model, sample_losses, token_losses
 from prism.progress import Progress, Silent
 from prism.target.direction import Direction
@@ -110,7 +110,7 @@ def encode_pairs(target: Target, encoder: Encoder) -> tuple[list[Pair], list[Enc
         except RowError as error:
             rejected.append(BadRow(pair.file, pair.line, str(error), pair.id))
             if target.on_bad_row == "stop":
-                raise DataError(f"bad row in {rejected[-1]} (--on-bad-row skip sets such rows aside)") from error
+                raise stopped_at(rejected[-1]) from error
             continue
         pairs.append(pair)
     if not pairs:
