@@ -2,7 +2,6 @@
 
 import hashlib
 from pathlib import Path
-from typing import Any
 
 WEIGHTS = ("*.safetensors", "*.bin", "config.json", "*.py")
 ADAPTER = ("adapter_model.*", "adapter_config.json")
@@ -16,10 +15,6 @@ def files_fingerprint(folder: Path, patterns: tuple[str, ...]) -> str:
         with path.open("rb") as file:
             digest.update(f"{path.name}:{hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
     return digest.hexdigest()
-
-
-def text_fingerprint(text: Any) -> str:
-    return hashlib.sha256(repr(text).encode()).hexdigest()
 
 
 def model_fingerprints(model: Path, adapter: Path | None, tokenizer: Path) -> dict[str, str]:

@@ -14,7 +14,7 @@ from prism.data import Encoder, Responses
 from prism.errors import ConfigError, ModelError, first_line
 from prism.model.causal import require_causal
 from prism.model.parameters import choose_parameters, lora_names
-from prism.model.places import find_model, has_tokenizer
+from prism.model.places import Places, find_model, has_tokenizer
 from prism.model.quiet import quiet_transformers
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -32,7 +32,7 @@ class Model:
     tokenizer: Any
     which: str = "auto"
     notices: list[str] = field(default_factory=list)
-    fingerprints: dict[str, str] = field(default_factory=dict)
+    places: Places | None = None
 
     def __post_init__(self) -> None:
         self.network.eval().requires_grad_(False)
@@ -49,6 +49,11 @@ class Model:
     @property
     def dtype(self) -> torch.dtype:
         return next(iter(self.parameters.values())).dtype
+
+    @cached_property
+    def fingerprints(self) -> dict[str, str]:
+        """Of what lies on disk, read on first use; empty for a network that was not loaded from there."""
+        return self.places.fingerprints() if self.places else {}
 
     @cached_property
     def longest(self) -> int | None:
@@ -126,7 +131,7 @@ def load_model(
         network = network.to(target_device)
     except (RuntimeError, AssertionError) as error:
         raise ConfigError(f"device {device!r} can't hold the model: {first_line(error)}") from error
-    loaded = Model(network, words, parameters, notices, places.fingerprints())
+    loaded = Model(network, words, parameters, notices, places)
     require_causal(network, target_device, str(places.model))
     return loaded
 

@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import filelock
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from prism.errors import BadRow, RunError
 from prism.files import write_whole
 from prism.scoring import Folder
+from prism.sealed import seal, unseal
 from prism.target import Direction, MeasuredTarget
+from prism.target.measure import SCHEMA
 
 HARMLESS = {".lock", "run.log"}  # what a run that ended before its manifest may leave behind
+DIRECTION = "direction.safetensors"
 FRUITS = ("target.parquet", "scores/*.parquet")  # what a run has worked for
 
 
@@ -108,35 +109,21 @@ class RunFolder:
     def load_target(self) -> MeasuredTarget | None:
         """The measured target, or None where it is not whole or of another run."""
         try:
-            table = pq.read_table(self.path / "target.parquet")
-            metadata = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}
-            marks = (metadata["prism.fingerprint"], metadata["prism.checksum"])
-            if marks != (self.fingerprint, self._target_checksum(table, metadata["prism.rejected"])):
-                return None
-            direction = Direction.load(self.path / "direction.safetensors")
-        except (RunError, OSError, pa.ArrowException, UnicodeDecodeError, KeyError):
+            found = unseal(self.path / "target.parquet", SCHEMA, self.fingerprint, self._direction_digest())
+            return found and MeasuredTarget(found[0], Direction.load(self.path / DIRECTION), found[1])
+        except (RunError, OSError):
             return None
-        rejected = [BadRow(**row) for row in json.loads(metadata["prism.rejected"])]
-        return MeasuredTarget(table.replace_schema_metadata(None), direction, rejected)
 
     def save_target(self, target: MeasuredTarget) -> None:
         provenance = {**target.direction.provenance, "fingerprint": self.fingerprint}
-        Direction(target.direction.tensors, provenance).save(self.path / "direction.safetensors")
-        rejected = json.dumps([row.as_json() for row in target.rejected])
-        metadata = {
-            "prism.fingerprint": self.fingerprint,
-            "prism.checksum": self._target_checksum(target.table, rejected),
-            "prism.rejected": rejected,
-        }
-        sink = pa.BufferOutputStream()
-        pq.write_table(target.table.replace_schema_metadata(metadata), sink, compression="zstd")
-        write_whole(self.path / "target.parquet", sink.getvalue().to_pybytes())
+        Direction(target.direction.tensors, provenance).save(self.path / DIRECTION)
+        path = self.path / "target.parquet"
+        seal(path, target.table, target.rejected, self.fingerprint, self._direction_digest())
 
-    def _target_checksum(self, table: pa.Table, rejected: str) -> str:
-        """Of the table and of the direction as it is on disk, which belong together."""
-        with (self.path / "direction.safetensors").open("rb") as file:
-            parts = [table.to_pydict(), rejected, hashlib.file_digest(file, "sha256").hexdigest()]
-        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+    def _direction_digest(self) -> str:
+        """Of the direction as it is on disk: it and the table belong together."""
+        with (self.path / DIRECTION).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
 
     def save_rejected(self, rows: Sequence[BadRow]) -> None:
         text = "".join(json.dumps(row.as_json(), ensure_ascii=True) + "\n" for row in rows)
