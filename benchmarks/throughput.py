@@ -21,7 +21,7 @@ import torch
 import prism
 from prism.data import Batch, Encoded, collate, plan_batches
 from prism.model import Model
-from prism.scoring.engine import StreamingEngine
+from prism.scoring.backward import StreamingEngine
 
 FILES = ("gsm8k_train", "alpaca_random9k", "dolly_3k", "gpteacher_codegen_4k")
 DEMO = Path(prism.__file__).parent / "demo" / "model"

@@ -1,7 +1,8 @@
 """One streaming pass: a direction in, a score table out."""
 
+from prism.scoring.assemble import stored_scores
 from prism.scoring.shards import Folder, ShardStore
-from prism.scoring.stream import score_pool, stored_scores
+from prism.scoring.stream import score_pool
 from prism.scoring.table import ScoreTable, quantiles
 
 __all__ = ["Folder", "ScoreTable", "ShardStore", "quantiles", "score_pool", "stored_scores"]

@@ -10,6 +10,8 @@ from prism.errors import BadRow
 from prism.scoring.table import SCHEMA
 from prism.sealed import seal, unseal
 
+SHARD_ROWS = 512
+
 
 @dataclass(frozen=True)
 class Shard:

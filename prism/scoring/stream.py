@@ -12,15 +12,16 @@ import pyarrow as pa
 import torch
 
 from prism.data import Encoded, Encoder, Pool, Row, collate, plan_batches
-from prism.errors import BadRow, DataError, RowError, stopped_at
+from prism.errors import BadRow, RowError, stopped_at
 from prism.model import Model
 from prism.progress import Progress, Silent
-from prism.scoring.engine import BatchScores, Engine, choose_engine
-from prism.scoring.shards import Memory, Shard, ShardStore
+from prism.scoring.assemble import assemble
+from prism.scoring.choose import choose_engine
+from prism.scoring.engine import BatchScores, Engine
+from prism.scoring.shards import SHARD_ROWS, Memory, Shard, ShardStore
 from prism.scoring.table import SCHEMA, ScoreTable
 from prism.target import Direction
 
-SHARD_ROWS = 512
 PROBES = 32
 
 
@@ -81,15 +82,7 @@ def score_pool(
         "good": total,
         "read": total + len(pool.rejected),
     }
-    return _assemble(shards, pool.rejected, pool, details)
-
-
-def stored_scores(store: ShardStore, pool: Pool, *, good: int, read: int) -> ScoreTable | None:
-    """The score table of a pool with `good` of `read` rows good where every shard of it is in `store`, else None."""
-    shards = [shard for n in range(math.ceil(good / SHARD_ROWS)) if (shard := store.get(n)) is not None]
-    if not shards or sum(shard.rows for shard in shards) != good:
-        return None
-    return _assemble(shards, (), pool, {"engine": "stored", "reused": good, "good": good, "read": read})
+    return assemble(shards, pool.rejected, pool, details)
 
 
 def _ahead(
@@ -157,23 +150,6 @@ def _columns(result: BatchScores) -> np.ndarray:
     norms = result.norms if result.norms is not None else torch.full_like(result.losses, torch.nan)
     stacked: np.ndarray = torch.stack([result.losses, result.scores[:, 0], norms]).double().cpu().numpy()
     return stacked
-
-
-def _assemble(
-    shards: Sequence[Shard], unreadable: Sequence[BadRow], pool: Pool, details: dict[str, object]
-) -> ScoreTable:
-    table = pa.concat_tables([s.table for s in shards])
-    rejected = [*unreadable, *(row for s in shards for row in s.rejected)]
-    if not table.num_rows:
-        raise DataError(f"all {len(rejected)} rows of the pool were rejected; the first: {rejected[0]}")
-    scores = ScoreTable(table.combine_chunks(), rejected, pool, details)
-    broken = scores.column("flag") == "non-finite"
-    if broken.all():
-        raise DataError(
-            f"none of the {len(broken)} scores is finite (the first is {scores.column('id')[0]}'s): "
-            "are the model's weights NaN, or is --dtype too narrow?"
-        )
-    return scores
 
 
 def _probes(pool: Pool, encoder: Encoder) -> list[Encoded]:

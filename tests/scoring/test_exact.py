@@ -12,7 +12,9 @@ from transformers import Gemma2Config, Gemma2ForCausalLM, MixtralConfig, Mixtral
 from prism.data import collate, load_pool, load_target
 from prism.model import Model
 from prism.scoring import ScoreTable, score_pool
-from prism.scoring.engine import LoopEngine, StreamingEngine, choose_engine, self_check
+from prism.scoring.backward import LoopEngine, StreamingEngine
+from prism.scoring.check import self_check
+from prism.scoring.choose import choose_engine
 from prism.target import Direction, measure_target
 from tests import oracle
 from tests.conftest import Rows, tiny_gpt2, tiny_llama
