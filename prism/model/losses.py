@@ -1,14 +1,16 @@
-"""Losses of the response tokens, with logits computed nowhere else."""
+"""Losses of the response tokens, with logits computed nowhere else and never all at once."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional as F
 
 from prism.data import Batch
+from prism.model.head import Head, head_of
+
+LOGITS = {"cpu": 1 << 22, "cuda": 1 << 27}  # held at once: on a CPU they should stay in its cache
 
 
 def token_losses(network: Any, batch: Batch) -> torch.Tensor:
@@ -16,14 +18,23 @@ def token_losses(network: Any, batch: Batch) -> torch.Tensor:
 
     No attention mask is passed: the batch is padded on the right, so that in a causal model no real token ever attends
     to padding, positions count from 0, and attention keeps its fast causal path.
+
+    The output head runs on the positions that predict a response token, a few samples at a time. Where gradients are
+    asked for, those of each part's hidden states are computed with its losses, so that no logits are kept.
     """
-    head = network.get_output_embeddings()
-    with _only_at(head, batch):
-        logits = network(input_ids=batch.ids, use_cache=False).logits
-    if logits.shape[:2] == batch.ids.shape:
-        logits = logits.flatten(0, 1)[batch.predictors]
-    logits = logits.reshape(len(batch.labels), -1)
-    return F.cross_entropy(logits if logits.dtype == torch.float64 else logits.float(), batch.labels, reduction="none")
+    head = head_of(network)
+    if head is None:
+        return _losses(
+            network(input_ids=batch.ids, use_cache=False).logits.flatten(0, 1)[batch.predictors], batch.labels
+        )
+    hidden = head.hidden_states(batch.ids).flatten(0, 1)[batch.predictors]
+    if torch.is_grad_enabled() and head.requires_grad():
+        return _losses(head.logits(hidden), batch.labels)
+    bounds = list(_parts(batch, LOGITS.get(hidden.device.type, 1 << 24) // head.vocabulary))
+    if torch.is_grad_enabled() and hidden.requires_grad:
+        losses: torch.Tensor = _InParts.apply(hidden, head, batch.labels, bounds)  # type: ignore[no-untyped-call]
+        return losses
+    return torch.cat([_losses(head.logits(hidden[a:b]), batch.labels[a:b]) for a, b in bounds])
 
 
 def sample_losses(losses: torch.Tensor, batch: Batch) -> torch.Tensor:
@@ -31,19 +42,46 @@ def sample_losses(losses: torch.Tensor, batch: Batch) -> torch.Tensor:
     return torch.zeros(len(batch), dtype=losses.dtype, device=losses.device).index_add(0, batch.owner, losses)
 
 
-@contextmanager
-def _only_at(head: Any, batch: Batch) -> Iterator[None]:
-    """Hand the output head only the hidden states that predict a response token, [B, T, H] → [1, N, H]: soft caps and
-    scalings that a model applies to its logits stay in place."""
+def _losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    return F.cross_entropy(logits if logits.dtype == torch.float64 else logits.float(), labels, reduction="none")
 
-    def pick(_: nn.Module, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...] | None:
-        if args and args[0].shape[:2] == batch.ids.shape:
-            return (args[0].flatten(0, 1)[batch.predictors].unsqueeze(0), *args[1:])
-        return None
 
-    handle = head.register_forward_pre_hook(pick) if isinstance(head, nn.Module) else None
-    try:
-        yield
-    finally:
-        if handle is not None:
-            handle.remove()
+def _parts(batch: Batch, most: int) -> Iterator[tuple[int, int]]:
+    """Ranges of response tokens, at most `most` long where samples allow it: none is cut in two."""
+    counts = torch.bincount(batch.owner, minlength=len(batch)).tolist()
+    start = stop = 0
+    for count in counts:
+        if stop > start and stop + count - start > most:
+            yield start, stop
+            start = stop
+        stop += count
+    yield start, stop
+
+
+class _InParts(torch.autograd.Function):
+    """Losses [N] of hidden states [N, H]. A token's loss depends on its own hidden state alone, so the gradients for
+    any upstream gradient w are those of the summed loss, row by row times w."""
+
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx,
+        hidden: torch.Tensor,
+        head: Head,
+        labels: torch.Tensor,
+        bounds: Sequence[tuple[int, int]],
+    ) -> torch.Tensor:
+        gradients, losses = torch.empty_like(hidden), []
+        for start, stop in bounds:
+            with torch.enable_grad():
+                part = hidden[start:stop].detach().requires_grad_()
+                found = _losses(head.logits(part), labels[start:stop])
+                (gradients[start:stop],) = torch.autograd.grad(found.sum(), part)
+            losses.append(found.detach())
+        ctx.save_for_backward(gradients)
+        return torch.cat(losses)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        (gradients,) = ctx.saved_tensors
+        return gradients * upstream[:, None].to(gradients.dtype), None, None, None

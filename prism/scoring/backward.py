@@ -7,6 +7,7 @@ import torch
 from prism.data import Batch
 from prism.errors import ModelError
 from prism.model import Model, sample_losses, token_losses
+from prism.model.head import head_of
 from prism.scoring.engine import BatchScores
 from prism.scoring.products import wide
 from prism.scoring.taps import Taps, Untappable
@@ -19,6 +20,7 @@ class StreamingEngine:
 
     def __init__(self, model: Model, directions: Mapping[str, torch.Tensor], norms: bool) -> None:
         self._model = model
+        head_of(model.network)  # tries the network out, which the taps should not see
         self.taps = Taps(model.network, directions, norms)
         self._count = next(iter(directions.values())).shape[0]
 

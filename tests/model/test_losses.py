@@ -6,6 +6,7 @@ import torch
 from torch.nn import functional as F
 from transformers import Gemma2Config, Gemma2ForCausalLM
 
+import prism.model.losses
 from prism.data import Batch, Encoded, collate
 from prism.model import sample_losses, token_losses
 from tests.conftest import tiny_gpt2, tiny_llama
@@ -44,11 +45,35 @@ def test_they_are_those_of_the_full_logits(build: Any, samples: list[Encoded]) -
     torch.testing.assert_close(sample_losses(found, batch), torch.stack(sums))
 
 
+@pytest.mark.parametrize("build", [lambda: tiny_llama(V), lambda: tiny_gpt2(V), gemma2])
+def test_a_head_in_parts_gives_the_same_losses_and_gradients(
+    build: Any, samples: list[Encoded], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = build().double().eval().requires_grad_(False)
+    weight = next(p for n, p in network.named_parameters() if (p.dim() == 2 and "layers.1" in n) or "h.1.mlp" in n)
+    weight.requires_grad_(True)
+    batch, upstream = collate(samples), torch.arange(1.0, 9.0).double()
+
+    def outcome() -> tuple[torch.Tensor, torch.Tensor]:
+        losses = token_losses(network, batch)
+        return losses.detach(), torch.autograd.grad((losses * upstream).sum(), weight)[0]
+
+    whole, calls = outcome(), []
+    network.get_output_embeddings().register_forward_hook(lambda _, __, output: calls.append(output.shape[1]))
+    monkeypatch.setattr(prism.model.losses, "LOGITS", {"cpu": 4 * V})
+    parted = outcome()
+    assert calls == [2, 4, 2]  # no sample is cut in two, though the second alone fills a part
+    torch.testing.assert_close(parted, whole, rtol=1e-12, atol=1e-14)
+    with torch.no_grad():
+        torch.testing.assert_close(token_losses(network, batch), whole[0])
+
+
 def test_the_head_sees_response_tokens_only(samples: list[Encoded]) -> None:
     network = tiny_llama(V)
+    batch: Batch = collate(samples)
+    token_losses(network, batch)  # the first call also finds out how the head can be called
     rows: list[int] = []
     network.lm_head.register_forward_hook(lambda _, __, output: rows.append(output.shape[:-1].numel()))
-    batch: Batch = collate(samples)
     token_losses(network, batch)
     assert rows == [sum(s.response_tokens for s in samples)] == [8]
 
