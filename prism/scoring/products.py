@@ -62,13 +62,15 @@ def embedding_products(
     return scores, (wide(d @ d.transpose(1, 2)) * same).sum((1, 2))
 
 
-def tied_cross_norms(ids: torch.Tensor, d: torch.Tensor, hidden: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
-    """2 <E_b, U_b> [B]: what the squared norm of a tied embedding has beyond those of its two uses.
+def rows_met(ids: torch.Tensor, hidden: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
+    """Rows of an output head's gradients that tokens ids [B, R] of the sample own: [B, R, width].
 
-    ids [B, R], d [B, R, width] from the embedding; hidden [B, N, width], p [B, N, vocabulary] from the output head.
+    hidden [B, N, width], p [B, N, vocabulary]: its inputs and output gradients. Where the embedding is the same
+    weight, with output gradients d [B, R, width], the squared norm of a sample's gradient has 2 <rows, d> beyond those
+    of the two uses.
     """
     met = p.gather(2, ids[:, None, :].expand(-1, p.shape[1], -1))
-    return 2 * (wide(met) * wide(hidden @ d.transpose(1, 2))).sum((1, 2))
+    return wide(met).transpose(1, 2) @ wide(hidden)
 
 
 def elementwise_products(
