@@ -8,41 +8,62 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pyarrow import types
 
 from prism.errors import BadRow
 from prism.files import write_whole
 
+BLANK = b"-" * 64  # where the checksum of a file will stand, while it is taken
+
 
 def seal(path: Path, table: pa.Table, rejected: Sequence[BadRow], fingerprint: str, beside: str = "") -> None:
     """Write `table`; `beside` is the digest of what belongs with it."""
-    set_aside = json.dumps([row.as_json() for row in rejected])
     metadata = {
         "prism.fingerprint": fingerprint,
-        "prism.checksum": _checksum(table, set_aside, beside),
-        "prism.rejected": set_aside,
+        "prism.rejected": json.dumps([row.as_json() for row in rejected]),
+        "prism.checksum": BLANK,
     }
     buffer = io.BytesIO()
-    pq.write_table(table.replace_schema_metadata(metadata), buffer, compression="zstd")
-    write_whole(path, buffer.getvalue())
+    pq.write_table(
+        table.replace_schema_metadata(metadata),
+        buffer,
+        compression="zstd",
+        use_dictionary=[f.name for f in table.schema if types.is_string(f.type) or types.is_dictionary(f.type)],
+        use_byte_stream_split=[path for f in table.schema for path in _floats(f)],
+    )
+    blank = buffer.getvalue()
+    write_whole(path, _with(_checksum(blank, beside), blank, BLANK))
 
 
 def unseal(path: Path, schema: pa.Schema, fingerprint: str, beside: str = "") -> tuple[pa.Table, list[BadRow]] | None:
     """The table and the rows set aside, or None where the file is missing, damaged, or was made by something else."""
     try:
-        table = pq.read_table(path)
-        metadata = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}
-    except (OSError, pa.ArrowException, UnicodeDecodeError):
+        raw = path.read_bytes()
+        table = pq.ParquetFile(pa.BufferReader(raw)).read(use_threads=False)
+        metadata = table.schema.metadata or {}
+        found = metadata[b"prism.checksum"]
+        if _checksum(_with(BLANK, raw, found), beside) != found:
+            return None
+    except (OSError, KeyError, pa.ArrowException):
         return None
     bare = table.replace_schema_metadata(None)
-    if metadata.get("prism.fingerprint") != fingerprint or not bare.schema.equals(schema):
+    if metadata[b"prism.fingerprint"] != fingerprint.encode() or not bare.schema.equals(schema):
         return None
-    if metadata.get("prism.checksum") != _checksum(bare, metadata.get("prism.rejected", ""), beside):
-        return None
-    return bare, [BadRow(**row) for row in json.loads(metadata["prism.rejected"])]
+    return bare, [BadRow(**row) for row in json.loads(metadata[b"prism.rejected"])]
 
 
-def _checksum(table: pa.Table, rejected: str, beside: str) -> str:
-    digest = hashlib.sha256(json.dumps([rejected, beside]).encode())
-    for column in table.combine_chunks().itercolumns():
-        digest.update(json.dumps(column.to_pylist()).encode())
-    return digest.hexdigest()
+def _with(new: bytes, raw: bytes, old: bytes) -> bytes:
+    """`raw` with the last `old` in it replaced: only the checksum stands that far behind."""
+    head, _, tail = raw.rpartition(old)
+    return head + new + tail
+
+
+def _checksum(raw: bytes, beside: str) -> bytes:
+    return hashlib.sha256(beside.encode() + b"\n" + raw).hexdigest().encode()
+
+
+def _floats(field: pa.Field) -> list[str]:
+    """The Parquet path of a column of floats, or of lists of floats: they compress better with their bytes split."""
+    if types.is_fixed_size_list(field.type):
+        return [f"{field.name}.list.element"] if types.is_floating(field.type.value_type) else []
+    return [field.name] if types.is_floating(field.type) else []

@@ -1,13 +1,15 @@
 """Pools of candidate samples and sets of target pairs, read lazily and as often as needed."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Generic, Literal, Protocol, TypeVar, get_args
 
+from prism.data.aside import BadRows
 from prism.data.forms import FIELDS, Columns, pair_messages, pool_messages
+from prism.data.readers import Item, Record
 from prism.data.rows import Ids, Pair, Row, content_hash, kind
-from prism.data.sources import Record, Source, open_sources
+from prism.data.sources import Source, open_sources
 from prism.errors import BadRow, ConfigError, DataError, RowError, stopped_at
 
 OnBadRow = Literal["skip", "stop"]
@@ -21,14 +23,14 @@ class HasId(Protocol):
 
 T = TypeVar("T", bound=HasId)
 Where = str | Path | Sequence[str | Path] | Sequence[Record]
-Normalise = Callable[[Record, Columns, Ids, Source, int], T]
+Normalise = Callable[[Record, Columns, Ids, Source, int, int], T]
 
 
 class Rows(Generic[T]):
     """Rows of one kind, from any number of sources, in the order of the sources.
 
     Iterating reads the sources anew and yields the good rows; `rejected` and `len()` come from one full reading, which
-    happens at the first use. Nothing but ids stays in memory.
+    happens at the first use. Of each row some 30 bytes stay in memory while it is read, to tell ids apart.
     """
 
     def __init__(
@@ -46,7 +48,7 @@ class Rows(Generic[T]):
         return self._scan[0]
 
     @property
-    def rejected(self) -> list[BadRow]:
+    def rejected(self) -> BadRows:
         return self._scan[1]
 
     @cached_property
@@ -55,8 +57,8 @@ class Rows(Generic[T]):
         return {source.name: source.fingerprint() for source in self.sources}
 
     @cached_property
-    def _scan(self) -> tuple[int, list[BadRow]]:
-        good, bad = 0, []
+    def _scan(self) -> tuple[int, BadRows]:
+        good, bad = 0, BadRows()
         for row in self.read():
             if isinstance(row, BadRow):
                 if self.on_bad_row == "stop":
@@ -77,15 +79,54 @@ class Rows(Generic[T]):
 
     def read(self) -> Iterator[T | BadRow]:
         """Every row in order, bad ones included."""
-        ids = Ids()
+        ids, index = Ids(), 0
         for source in self.sources:
-            for line, record in source.read():
-                try:
-                    if isinstance(record, RowError):
-                        raise record
-                    yield self._normalise(record, self._columns, ids, source, line)
-                except RowError as error:
-                    yield BadRow(source.name, line, _legible(str(error)), _own_id(record, self._columns))
+            for item in source.read():
+                assert item is not None
+                yield self._row(item, ids, source, index)
+                index += 1
+
+    def pick(self, places: Iterable[int]) -> Iterator[T | BadRow]:
+        """The rows at `places` (ascending, from 0, bad rows counted), without reading more of the others than needed.
+
+        Ids are unique among these rows alone: a copy of a row that is not picked goes without its `#2`.
+        """
+        ids, index, wanted = Ids(), 0, _Wanted(places)
+        for source in self.sources:
+            wanted.start = index
+            for item in source.read(wanted):
+                if item is not None:
+                    yield self._row(item, ids, source, index)
+                    wanted.open -= 1
+                if wanted.upcoming is None and not wanted.open:
+                    return
+                index += 1
+
+    def _row(self, item: Item, ids: Ids, source: Source, index: int) -> T | BadRow:
+        line, record = item
+        try:
+            if isinstance(record, RowError):
+                raise record
+            return self._normalise(record, self._columns, ids, source, line, index)
+        except RowError as error:
+            return BadRow(source.name, line, _legible(str(error)), _own_id(record, self._columns))
+
+
+class _Wanted:
+    """Whether a source's record is among ascending `places`, which count the records of all sources before it too."""
+
+    def __init__(self, places: Iterable[int]) -> None:
+        self._rest = iter(places)
+        self.upcoming = next(self._rest, None)
+        self.start = 0
+        self.open = 0  # wanted, but not yet yielded
+
+    def __call__(self, place: int) -> bool:
+        if self.start + place != self.upcoming:
+            return False
+        self.upcoming = next(self._rest, None)
+        self.open += 1
+        return True
 
 
 Pool = Rows[Row]
@@ -154,7 +195,7 @@ def _known(on_bad_row: OnBadRow) -> OnBadRow:
     return on_bad_row
 
 
-def _pool_row(record: Record, columns: Columns, ids: Ids, source: Source, line: int) -> Row:
+def _pool_row(record: Record, columns: Columns, ids: Ids, source: Source, line: int, index: int) -> Row:
     messages, strings = pool_messages(record, columns)
     content = content_hash(messages)
     return Row(
@@ -165,11 +206,12 @@ def _pool_row(record: Record, columns: Columns, ids: Ids, source: Source, line: 
         content=content,
         file=source.name,
         line=line,
+        index=index,
         record=record,
     )
 
 
-def _pair(record: Record, columns: Columns, ids: Ids, source: Source, line: int) -> Pair:
+def _pair(record: Record, columns: Columns, ids: Ids, source: Source, line: int, _: int) -> Pair:
     chosen, rejected, strings = pair_messages(record, columns)
     content = content_hash(chosen, rejected)
     return Pair(

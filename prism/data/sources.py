@@ -1,14 +1,11 @@
 """Read records from every usual place: JSONL, JSON, CSV, Parquet, a saved `datasets` folder, a hub id, a list.
 
-A source yields `(line, record)` in a fixed order and can be read again; what can't be parsed comes as a `RowError` in
-the record's place, so that one bad line never ends a run.
+A source can be read again and again, and in part; see `prism.data.readers` for what it yields.
 """
 
-import csv
 import glob
 import gzip
 import hashlib
-import io
 import json
 import re
 import zlib
@@ -17,16 +14,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol
 
+from prism.data.readers import (
+    BATCH,
+    Item,
+    Record,
+    Wanted,
+    as_record,
+    everything,
+    read_batches,
+    read_csv,
+    read_json,
+    read_jsonl,
+    read_parquet,
+)  # fmt: skip
 from prism.data.rows import kind
-from prism.errors import DataError, RowError, first_line
-
-Record = Mapping[str, Any]
-Item = tuple[int, Record | RowError]
+from prism.errors import DataError, first_line
 
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
-BOM = b"\xef\xbb\xbf"
-DEEPEST = 100
-NESTED = (Mapping, list, tuple)
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+){0,2}")
 
 
@@ -39,7 +43,7 @@ class Source(Protocol):
     @property
     def stem(self) -> str: ...
 
-    def read(self) -> Iterator[Item]: ...
+    def read(self, wanted: Wanted = everything) -> Iterator[Item | None]: ...
 
     def fingerprint(self) -> str: ...
 
@@ -60,14 +64,14 @@ class FileSource:
     def suffix(self) -> str:
         return Path(self.path.name.removesuffix(".gz")).suffix.lower()
 
-    def read(self) -> Iterator[Item]:
-        reader = {".csv": _read_csv, ".tsv": _read_csv, ".json": _read_json}.get(self.suffix, _read_jsonl)
+    def read(self, wanted: Wanted = everything) -> Iterator[Item | None]:
+        reader = {".csv": read_csv, ".tsv": read_csv, ".json": read_json}.get(self.suffix, read_jsonl)
         try:
             if self.suffix == ".parquet":
-                yield from _read_parquet(self.path)
+                yield from read_parquet(self.path, wanted)
                 return
             with self._open() as file:
-                yield from reader(file, self)
+                yield from reader(file, self.path, wanted)
         except (OSError, EOFError, zlib.error) as error:
             raise DataError(f"{self.path} can't be read: {error}") from error
 
@@ -90,11 +94,15 @@ class ListSource:
     name: str = "<list>"
     stem: str = "list"
 
-    def read(self) -> Iterator[Item]:
-        yield from ((number, _as_record(record)) for number, record in enumerate(self.records, 1))
+    def read(self, wanted: Wanted = everything) -> Iterator[Item | None]:
+        for place, record in enumerate(self.records):
+            yield (place + 1, as_record(record)) if wanted(place) else None
 
     def fingerprint(self) -> str:
-        return _digest(self.read())
+        digest = hashlib.sha256()
+        for record in self.records:
+            digest.update(json.dumps(record, default=str, skipkeys=True).encode() + b"\n")
+        return digest.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -105,12 +113,19 @@ class DatasetSource:
     stem: str
     dataset: Any
 
-    def read(self) -> Iterator[Item]:
-        batches = self.dataset.with_format("arrow").iter(1024)  # as stored: no image or audio is decoded
-        yield from enumerate((record for batch in batches for record in _records(batch)), 1)
+    def read(self, wanted: Wanted = everything) -> Iterator[Item | None]:
+        yield from read_batches(self._batches(), wanted)
 
     def fingerprint(self) -> str:
-        return _digest(self.read())
+        digest = hashlib.sha256()
+        for table in self._batches():
+            digest.update(str(table.schema).encode())
+            for batch in table.combine_chunks().to_batches():
+                digest.update(batch.serialize())
+        return digest.hexdigest()
+
+    def _batches(self) -> Iterator[Any]:
+        return iter(self.dataset.with_format("arrow").iter(BATCH))  # as stored: no image or audio is decoded
 
 
 def open_sources(where: str | Path | Sequence[str | Path] | Sequence[Record]) -> list[Source]:
@@ -202,126 +217,3 @@ def _hub_dataset(place: str) -> DatasetSource:
             f"{place} is not a file here and could not be loaded from the hub (split {split!r}): {first_line(error)}"
         ) from error
     return DatasetSource(place, name.rpartition("/")[2], data)
-
-
-def _read_jsonl(file: IO[bytes], source: FileSource) -> Iterator[Item]:
-    yield from ((number, _parse_line(line)) for number, line in enumerate(file, 1) if line.removeprefix(BOM).strip())
-
-
-def _parse_line(line: bytes) -> Record | RowError:
-    try:
-        record = json.loads(line.removeprefix(BOM).rstrip(b"\r\n").decode())
-    except UnicodeDecodeError as error:
-        return RowError(f"not UTF-8: byte 0x{line[error.start]:02x} at column {error.start + 1}")
-    except json.JSONDecodeError as error:
-        return RowError(f"not JSON: {error.msg} at column {error.colno}")
-    except (RecursionError, ValueError) as error:
-        return RowError(f"JSON that can't be read: {first_line(error)}")
-    return _as_record(record)
-
-
-def _as_record(value: Any) -> Record | RowError:
-    if not isinstance(value, Mapping):
-        return RowError(f"a row must be an object with named fields, this is {kind(value)}")
-    level: list[Any] = [value]
-    for _ in range(DEEPEST):
-        level = [v for c in level for v in (c.values() if isinstance(c, Mapping) else c) if isinstance(v, NESTED)]
-        if not level:
-            return value
-    return RowError(f"the row is nested more than {DEEPEST} levels deep")
-
-
-def _read_json(file: IO[bytes], source: FileSource) -> Iterator[Item]:
-    """An array of objects, or one; many a `.json` file holds JSON lines instead, and is read as such."""
-    first = next((line for line in file if line.removeprefix(BOM).strip()), b"").removeprefix(BOM).lstrip()
-    file.seek(0)
-    if not first.startswith(b"["):
-        if isinstance(_parse_line(first), RowError) and isinstance(row := _parse_line(file.read()), Mapping):
-            yield 1, row
-            return
-        file.seek(0)
-        yield from _read_jsonl(file, source)
-        return
-    try:
-        rows = json.loads(file.read().decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        raise DataError(f"{source.path} is not UTF-8 (byte {error.start}): convert it first") from error
-    except (ValueError, RecursionError) as error:
-        raise DataError(
-            f"{source.path} can't be read as a JSON array ({first_line(error)}): mend it, or put each row on a line "
-            "of a .jsonl file, where a bad row spoils no other"
-        ) from error
-    yield from ((number, _as_record(record)) for number, record in enumerate(rows, 1))
-
-
-def _read_csv(file: IO[bytes], source: FileSource) -> Iterator[Item]:
-    """Each record under the line it starts on."""
-    csv.field_size_limit(2**31 - 1)
-    text = io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="")
-    reader = csv.reader(text, delimiter="\t" if source.suffix == ".tsv" else ",", strict=True)
-    names: list[str] | None = None
-    while True:
-        start = reader.line_num + 1
-        try:
-            fields = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            if names is None:
-                raise DataError(f"{source.path} has no readable header line: {error}") from error
-            yield start, RowError(f"not CSV up to line {reader.line_num}: {error} (is a quote left open?)")
-            continue
-        if names is None:
-            names = _header(fields, source)
-        elif fields:
-            yield start, _csv_record(names, fields)
-
-
-def _header(names: list[str], source: FileSource) -> list[str]:
-    if any(_escaped(name) for name in names):
-        raise DataError(f"{source.path} is not UTF-8: convert it first")
-    if repeated := [name for name in names if names.count(name) > 1]:
-        raise DataError(f"{source.path} has two columns named {repeated[0]!r}: rename one")
-    return names
-
-
-def _csv_record(names: list[str], fields: list[str]) -> Record | RowError:
-    if len(fields) != len(names):
-        return RowError(f"the row has {len(fields)} fields, the header {len(names)}")
-    if any(_escaped(field) for field in fields):
-        return RowError("not UTF-8")
-    return dict(zip(names, fields, strict=True))
-
-
-def _escaped(text: str) -> bool:
-    return not text.isascii() and any("\udc80" <= c <= "\udcff" for c in text)
-
-
-def _read_parquet(path: Path) -> Iterator[Item]:
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        with pyarrow.parquet.ParquetFile(path) as file:
-            yield from enumerate((record for batch in file.iter_batches(1024) for record in _records(batch)), 1)
-    except pyarrow.ArrowException as error:
-        raise DataError(f"{path} can't be read as Parquet: {first_line(error)}") from error
-
-
-def _records(batch: Any) -> Iterator[Record | RowError]:
-    """Rows of an Arrow batch; where one holds what Python can't (a broken string, the year 20,000), that one is bad."""
-    try:
-        rows = batch.to_pylist()
-    except Exception as error:
-        if len(batch) == 1:
-            yield RowError(f"a value can't be read: {first_line(error)}")
-            return
-        rows = [row for i in range(len(batch)) for row in _records(batch.slice(i, 1))]
-    yield from (row if isinstance(row, RowError) else _as_record(row) for row in rows)
-
-
-def _digest(items: Iterator[Item]) -> str:
-    digest = hashlib.sha256()
-    for _, record in items:
-        digest.update(json.dumps(record, default=str, skipkeys=True).encode() + b"\n")
-    return digest.hexdigest()

@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -125,9 +125,8 @@ class RunFolder:
         with (self.path / DIRECTION).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
-    def save_rejected(self, rows: Sequence[BadRow]) -> None:
-        text = "".join(json.dumps(row.as_json(), ensure_ascii=True) + "\n" for row in rows)
-        write_whole(self.path / "rejected.jsonl", text)
+    def save_rejected(self, rows: Iterable[BadRow]) -> None:
+        write_whole(self.path / "rejected.jsonl", (json.dumps(row.as_json()).encode() + b"\n" for row in rows))
 
 
 def _reason(error: Exception) -> str:

@@ -5,6 +5,7 @@ import logging
 import os
 import time
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -155,9 +156,9 @@ def _stored(folder: RunFolder, pool: Pool) -> tuple[MeasuredTarget, ScoreTable] 
 
 
 def _stop_at_bad_row(pool: Pool, measured: MeasuredTarget, scores: ScoreTable) -> None:
-    bad = [*measured.rejected, *scores.rejected] or pool.rejected  # reading the pool stops at its first bad row
-    if bad:
-        raise stopped_at(bad[0])
+    for bad in (measured.rejected, scores.rejected, pool.rejected):  # reading the pool stops at its first bad row
+        if bad:
+            raise stopped_at(bad[0])
 
 
 def _check_budget(config: SelectConfig, rows: int) -> None:
@@ -220,5 +221,5 @@ def _measure_and_score(
         store=folder.shards(),
         progress=progress,
     )
-    folder.save_rejected([*measured.rejected, *scores.rejected])
+    folder.save_rejected(chain(measured.rejected, scores.rejected))
     return measured, scores

@@ -2,9 +2,9 @@
 
 import resource
 import sys
-from collections import Counter
 from typing import Any
 
+import numpy as np
 import pyarrow.compute as pc
 
 from prism.config import SelectConfig
@@ -16,7 +16,6 @@ from prism.target import MeasuredTarget
 def summarise(config: SelectConfig, target: MeasuredTarget, selection: Selection, seconds: float) -> dict[str, Any]:
     """JSON-ready figures; losses in nats per token, the gain in K per unit of learning rate."""
     scores = selection.scores
-    flags = Counter(scores.column("flag").tolist())
     gain, random_gain = selection.gain()
     tokens = scores.column("response_tokens")
     pi = target.table.column("preference").to_numpy()
@@ -27,8 +26,8 @@ def summarise(config: SelectConfig, target: MeasuredTarget, selection: Selection
             "good": scores.details["good"],
             "rejected": scores.details["read"] - len(scores),
             "scored": len(scores),
-            "truncated": flags["truncated"],
-            "non_finite": flags["non-finite"],
+            "truncated": int(scores.flagged("truncated").sum()),
+            "non_finite": int(scores.flagged("non-finite").sum()),
             "reused": scores.details["reused"],
         },
         "target": {
@@ -41,7 +40,7 @@ def summarise(config: SelectConfig, target: MeasuredTarget, selection: Selection
         "score": quantiles(scores.column("score")),
         "selection": {
             "rows": len(selection),
-            "response_tokens": int(tokens[list(selection.places)].sum()),
+            "response_tokens": int(tokens[selection.places].sum(dtype=np.int64)),
             "order": config.order,
             "budget": config.budget,
             "sources": selection.sources(),
@@ -57,15 +56,17 @@ def summarise(config: SelectConfig, target: MeasuredTarget, selection: Selection
 
 def notices(target: MeasuredTarget, scores: ScoreTable) -> list[str]:
     """What went through, but is worth a look."""
-    flags, contents = Counter(scores.column("flag").tolist()), scores.column("content").tolist()
+    truncated, copies = int(scores.flagged("truncated").sum()), len(scores) - len(np.unique(scores.column("content")))
     rejected = scores.details["read"] - len(scores) + len(target.rejected)
     cut = sum(flag == "truncated" for flag in target.table.column("flag").to_pylist())
-    broken = [i for i, flag in zip(scores.column("id"), scores.column("flag"), strict=True) if flag == "non-finite"]
+    broken = np.flatnonzero(scores.flagged("non-finite"))
     found = {
         f"rows set aside as bad: {rejected} (rejected.jsonl says why)": rejected,
-        f"rows truncated: {flags['truncated']} of the pool, {cut} of the target": flags["truncated"] + cut,
-        f"rows that say the same as another: {len(contents) - len(set(contents))}": len(contents) - len(set(contents)),
-        f"rows without a finite score, which are never selected: {len(broken)}, such as {broken[:1]}": broken,
+        f"rows truncated: {truncated} of the pool, {cut} of the target": truncated + cut,
+        f"rows that say the same as another: {copies}": copies,
+        f"rows without a finite score, which are never selected: {len(broken)}, such as {scores.ids(broken[:1])}": len(
+            broken
+        ),
         "the pool has a single row": len(scores) == 1,
         "the target has a single pair": target.table.num_rows == 1,
     }

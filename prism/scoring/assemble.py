@@ -1,36 +1,57 @@
 """Shards in, the score table of a pool out."""
 
 import math
-from collections.abc import Sequence
 
 import pyarrow as pa
 
-from prism.data import Pool
-from prism.errors import BadRow, DataError
-from prism.scoring.shards import SHARD_ROWS, Shard, ShardStore
-from prism.scoring.table import ScoreTable
+from prism.data import BadRows, Pool
+from prism.errors import DataError, RunError
+from prism.scoring.shards import SHARD_ROWS, ShardStore
+from prism.scoring.table import SCHEMA, ScoreTable
+
+TOGETHER = 64  # shards that make one chunk of the table
 
 
 def stored_scores(store: ShardStore, pool: Pool, *, good: int, read: int) -> ScoreTable | None:
     """The score table of a pool with `good` of `read` rows good where every shard of it is in `store`, else None."""
-    shards = [shard for n in range(math.ceil(good / SHARD_ROWS)) if (shard := store.get(n)) is not None]
-    if not shards or sum(shard.rows for shard in shards) != good:
+    rejected = BadRows()
+    table = _gather(store, math.ceil(good / SHARD_ROWS), rejected)
+    if table is None or table.num_rows + len(rejected) != good:
         return None
-    return assemble(shards, (), pool, {"engine": "stored", "reused": good, "good": good, "read": read})
+    return _checked(table, rejected, pool, {"engine": "stored", "reused": good, "good": good, "read": read})
 
 
-def assemble(
-    shards: Sequence[Shard], unreadable: Sequence[BadRow], pool: Pool, details: dict[str, object]
-) -> ScoreTable:
-    table = pa.concat_tables([s.table for s in shards])
-    rejected = [*unreadable, *(row for s in shards for row in s.rejected)]
+def assemble(store: ShardStore, shards: int, pool: Pool, details: dict[str, object]) -> ScoreTable:
+    """The score table of a pool whose `shards` shards are all in `store`."""
+    rejected = BadRows(pool.rejected)
+    table = _gather(store, shards, rejected)
+    if table is None:
+        raise RunError("a shard that was just written can't be read back: is the disk sound?")
+    return _checked(table, rejected, pool, details)
+
+
+def _gather(store: ShardStore, shards: int, rejected: BadRows) -> pa.Table | None:
+    """One table of all shards, or None where one is missing; adds what they set aside to `rejected`."""
+    chunks, fresh = [SCHEMA.empty_table()], []
+    for number in range(shards):
+        shard = store.get(number)
+        if shard is None:
+            return None
+        fresh.append(shard.table)
+        rejected.extend(shard.rejected)
+        if len(fresh) == TOGETHER or number == shards - 1:
+            chunks.append(pa.concat_tables(fresh).unify_dictionaries().combine_chunks())
+            fresh = []
+    return pa.concat_tables(chunks).unify_dictionaries()
+
+
+def _checked(table: pa.Table, rejected: BadRows, pool: Pool, details: dict[str, object]) -> ScoreTable:
     if not table.num_rows:
         raise DataError(f"all {len(rejected)} rows of the pool were rejected; the first: {rejected[0]}")
-    scores = ScoreTable(table.combine_chunks(), rejected, pool, details)
-    broken = scores.column("flag") == "non-finite"
-    if broken.all():
+    scores = ScoreTable(table, rejected, pool, details)
+    if scores.flagged("non-finite").all():
         raise DataError(
-            f"none of the {len(broken)} scores is finite (the first is {scores.column('id')[0]}'s): "
+            f"none of the {len(scores)} scores is finite (the first is {scores.ids([0])[0]}'s): "
             "are the model's weights NaN, or is --dtype too narrow?"
         )
     return scores

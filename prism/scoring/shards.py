@@ -34,12 +34,16 @@ class ShardStore(Protocol):
 
 
 class Memory:
-    """Keeps nothing: for scoring without a run folder."""
+    """Keeps shards in memory: for scoring without a run folder."""
+
+    def __init__(self) -> None:
+        self._shards: dict[int, Shard] = {}
 
     def get(self, number: int) -> Shard | None:
-        return None
+        return self._shards.get(number)
 
-    def put(self, number: int, shard: Shard) -> None: ...
+    def put(self, number: int, shard: Shard) -> None:
+        self._shards[number] = shard
 
 
 class Folder:

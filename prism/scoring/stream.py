@@ -27,9 +27,9 @@ PROBES = 32
 
 @dataclass(frozen=True)
 class Prepared:
-    """The encoded rows of one shard, with their places in the pool, and the rows that can't be encoded."""
+    """The encoded rows of one shard, and those that can't be encoded."""
 
-    rows: list[tuple[int, Row]]
+    rows: list[Row]
     encoded: list[Encoded]
     rejected: list[BadRow]
 
@@ -42,51 +42,54 @@ def score_pool(
     *,
     batch_tokens: int = 8192,
     norms: bool = False,
+    shard_rows: int = SHARD_ROWS,
     store: ShardStore | None = None,
     progress: Progress | None = None,
 ) -> ScoreTable:
     """Score every row of `pool` by the inner product of its loss gradient with `direction` (METHOD eq. 8).
 
-    Shards of 512 pool rows are sorted by length and batched under `batch_tokens` padded tokens; the plan is a function
-    of rows and arguments alone. Shards that `store` has already are not computed again.
+    Shards of `shard_rows` pool rows are sorted by length and batched under `batch_tokens` padded tokens; the plan is a
+    function of rows and arguments alone. Shards that `store` has already are not computed again.
 
     Raises:
         DataError: a bad row where the pool stops at those, every row was rejected, or no score is finite.
     """
     store, progress = store or Memory(), progress or Silent()
-    shards: list[Shard] = []
     engine: Engine | None = None
     reused = 0
     total = len(pool)
+    shards = math.ceil(total / shard_rows)
     progress.start("score", total)
-    numbered = enumerate(pool)
     with ThreadPoolExecutor(1) as worker:
-        chunks = (list(islice(numbered, SHARD_ROWS)) for _ in range(math.ceil(total / SHARD_ROWS)))
-        for number, ready in enumerate(_ahead(worker, chunks, encoder, store)):
+        for number, ready in enumerate(_ahead(worker, _chunks(pool, shards, shard_rows), encoder, store)):
             if ready.rejected and pool.on_bad_row == "stop":
                 raise stopped_at(ready.rejected[0])
             if isinstance(ready, Shard):
                 reused += ready.rows
                 progress.advance(ready.rows, 0)
-                shards.append(ready)
                 continue
             if engine is None and ready.encoded:
                 probes = worker.submit(_probes, pool, encoder).result()  # a tokenizer bears one thread at a time
                 engine, sentence = choose_engine(model, [direction], norms=norms, probes=probes)
                 progress.note(sentence)
-            shards.append(_score_shard(model, engine, ready, batch_tokens, progress))
-            store.put(number, shards[-1])
+            store.put(number, _score_shard(model, engine, ready, batch_tokens, progress))
     details = {
         "engine": engine.name if engine else "stored",
         "reused": reused,
         "good": total,
         "read": total + len(pool.rejected),
     }
-    return assemble(shards, pool.rejected, pool, details)
+    return assemble(store, shards, pool, details)
+
+
+def _chunks(pool: Pool, count: int, size: int) -> Iterator[list[Row]]:
+    rows = iter(pool)
+    for _ in range(count):
+        yield list(islice(rows, size))
 
 
 def _ahead(
-    worker: Executor, chunks: Iterator[list[tuple[int, Row]]], encoder: Encoder, store: ShardStore
+    worker: Executor, chunks: Iterator[list[Row]], encoder: Encoder, store: ShardStore
 ) -> Iterator[Shard | Prepared]:
     """Per shard what is stored, or what is to be scored: reading and tokenising run one shard ahead of the model."""
 
@@ -105,12 +108,12 @@ def _ahead(
         yield ready
 
 
-def _prepare(rows: Sequence[tuple[int, Row]], encoder: Encoder) -> Prepared:
+def _prepare(rows: Sequence[Row], encoder: Encoder) -> Prepared:
     prepared = Prepared([], [], [])
-    for index, row in rows:
+    for row in rows:
         try:
             prepared.encoded.append(encoder.row(row))
-            prepared.rows.append((index, row))
+            prepared.rows.append(row)
         except RowError as error:
             prepared.rejected.append(BadRow(row.file, row.line, str(error), row.id))
     return prepared
@@ -130,15 +133,15 @@ def _score_shard(
     finite = np.isfinite(loss) & np.isfinite(score)
     table = pa.table(
         [
-            [index for index, _ in prepared.rows],
-            [row.id for _, row in prepared.rows],
+            [row.index for row in prepared.rows],
+            [row.id for row in prepared.rows],
             score,
             loss,
             [len(e) for e in prepared.encoded],
             [e.response_tokens for e in prepared.encoded],
             pa.array(norm, from_pandas=True),
-            [row.source for _, row in prepared.rows],
-            [row.content for _, row in prepared.rows],
+            [row.source for row in prepared.rows],
+            [int(row.content, 16) for row in prepared.rows],
             [_flag(e, ok) for e, ok in zip(prepared.encoded, finite, strict=True)],
         ],
         schema=SCHEMA,

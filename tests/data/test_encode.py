@@ -20,7 +20,7 @@ def turn(role: str, content: str) -> Message:
 
 
 def make_row(*messages: Message, strings: bool = False) -> Row:
-    return Row("a", messages, strings, "s", "c", "f.jsonl", 1, {})
+    return Row("a", messages, strings, "s", "c", "f.jsonl", 1, 0, {})
 
 
 def exchange(question: str, answer: str, strings: bool = False) -> Row:

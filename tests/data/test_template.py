@@ -18,7 +18,7 @@ TWO_TURNS: Messages = (QUESTION, ANSWER, {"role": "user", "content": "Sure?"}, {
 
 
 def make_row(*messages: Message, strings: bool = False) -> Row:
-    return Row("a", messages, strings, "s", "c", "f.jsonl", 1, {})
+    return Row("a", messages, strings, "s", "c", "f.jsonl", 1, 0, {})
 
 
 def pieces(tokenizer: Any, ids: Any, mask: Any) -> list[str]:

@@ -24,7 +24,7 @@ def make_scores(
     found = list(pool)
     assert len(found) == len(values)
     columns: dict[str, list[Any]] = {
-        "index": list(range(len(found))),
+        "index": [r.index for r in found],
         "id": [r.id for r in found],
         "score": [float(v) for v in values],
         "loss": [1.0] * len(found),
@@ -32,7 +32,7 @@ def make_scores(
         "response_tokens": list(tokens or [3] * len(found)),
         "gradient_norm": [None] * len(found),
         "source": [r.source for r in found],
-        "content": [r.content for r in found],
+        "content": [int(r.content, 16) for r in found],
         "flag": [(flags or {}).get(i, "ok" if np.isfinite(values[i]) else "non-finite") for i in range(len(found))],
     }
     return ScoreTable(pa.table(columns, schema=SCHEMA), pool.rejected, pool)
