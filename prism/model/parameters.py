@@ -1,6 +1,7 @@
 """Choose the parameters that carry gradients."""
 
 import re
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 from torch import nn
@@ -15,21 +16,20 @@ def choose_parameters(network: nn.Module, which: str = "auto") -> dict[str, nn.P
     """Name → parameter, in the network's own order.
 
     Args:
-        which: `"lora"`: the factors of the active adapter; `"linear"`: every matrix-multiplication weight inside the
-            decoder layers, experts and routers included, biases excluded; `"all"`: every floating-point parameter;
-            `"auto"`: `lora` where there is an adapter, else `linear`; anything else is a regular expression that is
-            searched in the parameter names.
+        which: `"lora"`: all that the active adapters train, `modules_to_save` and biases included; `"linear"`: every
+            matrix-multiplication weight inside the decoder layers, experts and routers included, biases excluded;
+            `"all"`: every floating-point parameter; `"auto"`: `lora` where there is an adapter, else `linear`; anything
+            else is a regular expression that is searched in the parameter names.
 
     Raises:
         ConfigError: a malformed regular expression, or nothing matches.
-        ModelError: `lora` without an adapter, no decoder layers are found, or what was chosen is not floating-point.
+        ModelError: `lora` without an adapter or with one that is switched off or merged, no decoder layers are found,
+            or what was chosen is not floating-point.
     """
     if which == "auto":
         which = "lora" if lora_names(network) else "linear"
     if which == "lora":
-        names = lora_names(network)
-        if not names:
-            raise ModelError("parameters 'lora': the model has no LoRA adapter")
+        names = adapter_names(network)
     elif which == "linear":
         names = linear_names(network)
     elif which == "all":
@@ -42,6 +42,29 @@ def choose_parameters(network: nn.Module, which: str = "auto") -> dict[str, nn.P
     return chosen
 
 
+def adapter_names(network: Any) -> set[str]:
+    """Names of all that the active adapters train: LoRA factors, saved modules, new tokens, biases.
+
+    Raises:
+        ModelError: there is no LoRA adapter, none is active, or one is merged into the weights.
+    """
+    from peft.tuners.lora import LoraLayer
+
+    layers = {n: m for n, m in network.named_modules() if isinstance(m, LoraLayer)}
+    if not layers:
+        raise ModelError("parameters 'lora': the model has no LoRA adapter")
+    if idle := next((f"{n} is {s}" for n, m in layers.items() if (s := _idle(m))), None):
+        raise ModelError(f"parameters 'lora': the adapter has no gradients, since its layer {idle}")
+    names = lora_names(network)
+    if not names:
+        raise ModelError("parameters 'lora': no adapter is active (model.set_adapter)")
+    return names | _saved_names(network) | _bias_names(network, layers)
+
+
+def _idle(layer: Any) -> str:
+    return "merged" if layer.merged else "disabled" if layer.disable_adapters else ""
+
+
 def lora_names(network: nn.Module) -> set[str]:
     """Names of the factors (and DoRA magnitudes) of the active LoRA adapters."""
     from peft.tuners.lora import LoraLayer
@@ -50,15 +73,44 @@ def lora_names(network: nn.Module) -> set[str]:
     for prefix, module in network.named_modules():
         if isinstance(module, LoraLayer):
             for kind in module.adapter_layer_names:
-                for adapter in module.active_adapters:
-                    held = getattr(module, kind)
-                    if adapter in held:
-                        part = held[adapter]
-                        inner = (
-                            [""] if isinstance(part, nn.Parameter) else [f".{n}" for n, _ in part.named_parameters()]
-                        )
-                        found |= {f"{prefix}.{kind}.{adapter}{name}" for name in inner}
+                found |= _held_names(prefix, kind, getattr(module, kind), module.active_adapters)
     return found
+
+
+def _saved_names(network: nn.Module) -> set[str]:
+    """Names of what the active adapters train beside factors: modules of their own, rows of an embedding."""
+    from peft.tuners.trainable_tokens import TrainableTokensLayer
+    from peft.utils.other import ModulesToSaveWrapper
+
+    found: set[str] = set()
+    for prefix, module in network.named_modules():
+        if isinstance(module, ModulesToSaveWrapper):
+            found |= _held_names(prefix, "modules_to_save", module.modules_to_save, module.active_adapters)
+        elif isinstance(module, TrainableTokensLayer):
+            deltas = module.trainable_tokens_delta
+            found |= _held_names(prefix, "trainable_tokens_delta", deltas, module.active_adapters)
+    return found
+
+
+def _held_names(prefix: str, kind: str, held: Any, adapters: Iterable[str]) -> set[str]:
+    found: set[str] = set()
+    for adapter in adapters:
+        if adapter in held:
+            part = held[adapter]
+            inner = [""] if isinstance(part, nn.Parameter) else [f".{n}" for n, _ in part.named_parameters()]
+            found |= {f"{prefix}.{kind}.{adapter}{name}" for name in inner}
+    return found
+
+
+def _bias_names(network: Any, layers: Mapping[str, Any]) -> set[str]:
+    """Names of the model's own biases that the active adapters train: all of them, or those of layers with a LoRA."""
+    configs = getattr(network, "peft_config", {})
+    active = {adapter for layer in layers.values() for adapter in layer.active_adapters}
+    wanted = {configs[adapter].bias for adapter in active if adapter in configs}
+    if not wanted & {"all", "lora_only"}:
+        return set()
+    own = {n for n, _ in network.named_parameters() if n.rpartition(".")[2] == "bias" and "lora_" not in n}
+    return own if "all" in wanted else {n for n in own if n.removesuffix(".base_layer.bias") in layers}
 
 
 def linear_names(network: nn.Module) -> set[str]:
@@ -76,7 +128,7 @@ def linear_names(network: nn.Module) -> set[str]:
 
 def _packed(name: str, parameter: nn.Parameter) -> bool:
     """Experts' weights, fused into one parameter: [experts, in, out]."""
-    return parameter.dim() >= 3 and not name.endswith("bias")
+    return parameter.dim() >= 3 and min(parameter.shape[1:]) > 1 and not name.endswith("bias")
 
 
 def decoder_layers(network: Any) -> list[str]:

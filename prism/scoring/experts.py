@@ -4,7 +4,7 @@ While they are tapped, their forward pass is this one: that of transformers' exp
 of expert and sample, so that each expert's inputs and output gradients are known by sample.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
@@ -14,22 +14,22 @@ from torch import nn
 
 from prism.scoring.ledger import Ledger
 from prism.scoring.rows import Rows, Uneven, Untappable
+from prism.scoring.targets import Targets, first_of
 from prism.scoring.uses import replaced_forward
 
 LAYOUT = ("has_gate", "has_bias", "is_transposed", "has_post_expert_norm", "_apply_gate")
 PROJECTIONS = {"gate_up_proj", "up_proj", "down_proj", "gate_up_proj_bias", "up_proj_bias", "down_proj_bias"}
 
 
-def is_experts(module: nn.Module, held: Mapping[str, str]) -> bool:
+def is_experts(module: nn.Module, held: Targets) -> bool:
     """Whether transformers would let these experts be run by any implementation, ours included."""
     return all(hasattr(module, name) for name in LAYOUT) and set(held) <= PROJECTIONS
 
 
 @contextmanager
-def tapped_experts(module: Any, held: Mapping[str, str], ledger: Ledger) -> Iterator[None]:
-    """`held`: the module's name for a parameter → its name in the network."""
+def tapped_experts(module: Any, held: Targets, ledger: Ledger) -> Iterator[None]:
     if getattr(module, "_is_expert_parallel", False):
-        raise Untappable(f"{next(iter(held.values()))}: experts that are spread over devices")
+        raise Untappable(f"{first_of(held)}: experts that are spread over devices")
 
     def forward(hidden_states: torch.Tensor, top_k_index: torch.Tensor, top_k_weights: torch.Tensor) -> torch.Tensor:
         routed = _Routed(module, held, ledger, top_k_index)
@@ -50,14 +50,14 @@ def tapped_experts(module: Any, held: Mapping[str, str], ledger: Ledger) -> Iter
 class _Routed:
     """Tokens on their way through the experts of one module, S = tokens * top_k of them, in order of expert."""
 
-    def __init__(self, module: Any, held: Mapping[str, str], ledger: Ledger, index: torch.Tensor) -> None:
+    def __init__(self, module: Any, held: Targets, ledger: Ledger, index: torch.Tensor) -> None:
         self._module, self._held, self._ledger = module, held, ledger
         experts = index.reshape(-1)
         self.order = experts.argsort(stable=True)
         self._owner = self.order // (index.shape[-1] * ledger.batch.ids.shape[1])
         self._counts = torch.bincount(experts, minlength=module.num_experts).tolist()
         if len(index) != ledger.batch.ids.numel():
-            raise Untappable(f"{next(iter(held.values()))}: {len(index)} tokens can't be told apart by sample")
+            raise Untappable(f"{first_of(held)}: {len(index)} tokens can't be told apart by sample")
 
     @cached_property
     def _spans(self) -> list[tuple[int, slice, Rows]]:
@@ -80,15 +80,15 @@ class _Routed:
                 product = part @ weights[expert]
                 outputs.append(product + getattr(module, bias)[expert] if module.has_bias else product)
         output, x = torch.cat(outputs), x.detach()
-        chosen, added = self._held.get(key), self._held.get(bias) if module.has_bias else None
-        if chosen is None and added is None:
+        chosen, added = self._held.get(key, ()), self._held.get(bias, ())
+        if not chosen and not added:
             return output
 
         def arrived(d: torch.Tensor) -> None:
             for expert, span, rows in self._spans:
-                if chosen is not None:
-                    self._ledger.linear(chosen, rows, x[span], d[span], transposed=module.is_transposed, expert=expert)
-                if added is not None:
-                    self._ledger.elementwise(added, rows, d.new_ones(()), d[span], expert=expert)
+                for target in chosen:
+                    self._ledger.linear(target, rows, x[span], d[span], transposed=module.is_transposed, expert=expert)
+                for target in added:
+                    self._ledger.elementwise(target, rows, d.new_ones(()), d[span], expert=expert)
 
         return self._ledger.follow(output, arrived)

@@ -11,25 +11,26 @@ from transformers.pytorch_utils import Conv1D
 
 from prism.scoring.ledger import Ledger
 from prism.scoring.rows import Rows, Untappable
+from prism.scoring.targets import Targets, first_of
 
 FORWARDS = {nn.Linear.forward, Conv1D.forward}  # matrix products; relatives that do more are watched
 
 
-def is_linear_in(module: nn.Module, held: Mapping[str, str]) -> bool:
+def is_linear_in(module: nn.Module, held: Targets) -> bool:
     """Whether a module is of a class whose output is linear in its parameters; the self-check finds impostors."""
     if not set(held) <= {"weight", "bias"}:
         return False
     return type(module).forward in FORWARDS or _scales(module)
 
 
-def hooked(module: nn.Module, held: Mapping[str, str], ledger: Ledger) -> RemovableHandle:
-    """A hook on such a module; `held`: its own name for a parameter → that in the network."""
+def hooked(module: nn.Module, held: Targets, ledger: Ledger) -> RemovableHandle:
+    """A hook on such a module."""
 
     def seen(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
         if ledger.paused:
             return output
         if not isinstance(output, torch.Tensor) or not args or not isinstance(args[0], torch.Tensor):
-            raise Untappable(f"{', '.join(held.values())}: a {type(module).__name__} that is not called with a tensor")
+            raise Untappable(f"{first_of(held)}: a {type(module).__name__} that is not called with a tensor")
         rows = ledger.rows(module, output)
         args, kwargs = tuple(map(_kept, args)), {name: _kept(value) for name, value in kwargs.items()}
         return ledger.follow(output, lambda d: _arrived(module, held, ledger, rows, args, kwargs, d))
@@ -39,24 +40,25 @@ def hooked(module: nn.Module, held: Mapping[str, str], ledger: Ledger) -> Remova
 
 def _arrived(
     module: nn.Module,
-    held: Mapping[str, str],
+    held: Targets,
     ledger: Ledger,
     rows: Rows,
     args: tuple[Any, ...],
     kwargs: Mapping[str, Any],
     d: torch.Tensor,
 ) -> None:
-    if "bias" in held:
-        ledger.elementwise(held["bias"], rows, d.new_ones(()), d)
+    for target in held.get("bias", ()):
+        ledger.elementwise(target, rows, d.new_ones(()), d)
     if "weight" not in held:
         return
-    name = held["weight"]
     if type(module).forward in FORWARDS:
-        ledger.linear(name, rows, args[0], d, transposed=isinstance(module, Conv1D))  # which holds [in, out]
-    else:
-        with ledger.pause():
-            scaled = _scaled(module, args, kwargs)
-        ledger.elementwise(name, rows, scaled.expand_as(d), d)
+        for target in held["weight"]:
+            ledger.linear(target, rows, args[0], d, transposed=isinstance(module, Conv1D))  # which holds [in, out]
+        return
+    with ledger.pause():
+        scaled = _scaled(module, args, kwargs).expand_as(d)
+    for target in held["weight"]:
+        ledger.elementwise(target, rows, scaled, d)
 
 
 def _scales(module: nn.Module) -> bool:

@@ -15,6 +15,7 @@ from prism.scoring.products import (
     wide,
 )
 from prism.scoring.rows import Even, Rows, Uneven, Unknown, Untappable
+from prism.scoring.targets import Factors, Target
 
 Arrived = Callable[[torch.Tensor], None]
 
@@ -95,7 +96,7 @@ class Ledger:
 
     def linear(
         self,
-        name: str,
+        target: Target,
         rows: Rows,
         x: torch.Tensor,
         d: torch.Tensor,
@@ -104,21 +105,42 @@ class Ledger:
         expert: int | None = None,
     ) -> None:
         """A weight [out, in], or [in, out] where `transposed`, or one expert's; x [rows, in], d [rows, out]."""
-        v = self._direction(name, d, expert)
+        if isinstance(target, Factors):
+            if transposed and expert is None:
+                x, d = d, x
+            self._factors(target, rows, x, d, expert or 0)
+            return
+        v = self._direction(target, d, expert)
         x, d = rows(x), rows(d)
-        self._add(name, rows, linear_products(x, d, v.mT if transposed else v, self.norms), (rows.start, expert))
-        if self.norms and name in self._tied:
-            if name not in self._ids or transposed:
-                raise Untappable(f"{name} is tied in a way whose gradient norm is not known")
-            ids = self._ids[name] if rows.samples is None else self._ids[name][rows.samples]
-            self._met.setdefault(name, []).append((rows.samples, rows_met(ids, x, d)))
+        self._add(target, rows, linear_products(x, d, v.mT if transposed else v, self.norms), (rows.start, expert))
+        if self.norms and target in self._tied:
+            if target not in self._ids or transposed:
+                raise Untappable(f"{target} is tied in a way whose gradient norm is not known")
+            ids = self._ids[target] if rows.samples is None else self._ids[target][rows.samples]
+            self._met.setdefault(target, []).append((rows.samples, rows_met(ids, x, d)))
 
-    def looked_up(self, name: str, ids: torch.Tensor) -> None:
+    def _factors(self, factors: Factors, rows: Rows, x: torch.Tensor, d: torch.Tensor, expert: int) -> None:
+        """y = … + scaling * B (A x): A's inputs are x, and B's output gradients d."""
+        a, b = factors.of(expert)
+        part = (rows.start, expert)
+        if factors.a:
+            v = factors.part_a(self._direction(factors.a, d), expert)
+            inner = rows(d @ b.to(d.dtype) * factors.scaling)
+            self._add(factors.a, rows, linear_products(rows(x), inner, v, self.norms), part)
+        if factors.b:
+            v = factors.part_b(self._direction(factors.b, d), expert)
+            inner = rows(x @ a.to(x.dtype).T * factors.scaling)
+            self._add(factors.b, rows, linear_products(inner, rows(d), v, self.norms), part)
+
+    def looked_up(self, target: Target, ids: torch.Tensor) -> None:
         """To be told in the forward pass, before the output head runs."""
-        self._ids[name] = ids
+        self._ids[str(target)] = ids
 
-    def embedding(self, name: str, rows: Rows, ids: torch.Tensor, d: torch.Tensor, *, transposed: bool = False) -> None:
+    def embedding(
+        self, target: Target, rows: Rows, ids: torch.Tensor, d: torch.Tensor, *, transposed: bool = False
+    ) -> None:
         """A weight [vocabulary, width], or its transpose; ids [B, R], d [B, R, width]."""
+        name = _plain(target, "an embedding")
         v = self._direction(name, d)
         d = rows(d)
         self._add(name, rows, embedding_products(ids, d, v.mT if transposed else v, self.norms), "embedding")
@@ -126,8 +148,11 @@ class Ledger:
             cross = 2 * (met * wide(d if samples is None else d[samples])).sum((1, 2))
             _accumulate(self.squares, name, cross, samples, len(self.batch))
 
-    def elementwise(self, name: str, rows: Rows, x: torch.Tensor, d: torch.Tensor, expert: int | None = None) -> None:
+    def elementwise(
+        self, target: Target, rows: Rows, x: torch.Tensor, d: torch.Tensor, expert: int | None = None
+    ) -> None:
         """A weight that x is multiplied with element by element; for a bias x is one."""
+        name = _plain(target, "elementwise")
         v = self._direction(name, d, expert)
         depth = v.dim() - 1
         d = rows(d.flatten(-depth))
@@ -152,6 +177,12 @@ class Ledger:
             self._seen.add((name, part))
             _accumulate(self.squares, name, squares, rows.samples, len(self.batch))
         _accumulate(self.scores, name, scores, rows.samples, len(self.batch))
+
+
+def _plain(target: Target, use: str) -> str:
+    if isinstance(target, Factors):
+        raise Untappable(f"{target}: a LoRA on a weight that is used as {use}")
+    return target
 
 
 def _accumulate(

@@ -5,9 +5,9 @@ gradient in the backward pass, and adds the products of the two to the scores at
 formed by autograd, and the graph begins at the lowest tapped module.
 """
 
+import itertools
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,25 +18,10 @@ from prism.scoring.experts import is_experts, tapped_experts
 from prism.scoring.hooks import hooked, is_linear_in
 from prism.scoring.ledger import Ledger
 from prism.scoring.rows import Untappable
+from prism.scoring.targets import Targets, find_targets
 from prism.scoring.uses import watched
 
 __all__ = ["Taps", "Untappable"]
-
-
-@dataclass(frozen=True)
-class Site:
-    """A module with the chosen parameters that it owns: its own name for each → that in the network."""
-
-    module: nn.Module
-    held: dict[str, str]
-
-    def tap(self, ledger: Ledger) -> AbstractContextManager[Any]:
-        module, held = self.module, self.held
-        if is_experts(module, held):
-            return tapped_experts(module, held, ledger)
-        if is_linear_in(module, held):
-            return hooked(module, held, ledger)
-        return watched(module, {name: _parameter(module, key) for key, name in held.items()}, ledger)
 
 
 class Taps:
@@ -54,7 +39,7 @@ class Taps:
         self.norms = norms
         self._directions = directions
         self._outside = _outside(network)
-        self._sites = _sites(network, directions)
+        self._targets = find_targets(network, directions)
         self._tied = self._shared() if norms else set()
         self._ledger: Ledger | None = None
 
@@ -63,8 +48,8 @@ class Taps:
         """Taps in place; run one forward and backward pass of the summed loss inside."""
         ledger = self._ledger = Ledger(batch, self._directions, self.norms, self._outside, self._tied)
         with ExitStack() as stack:
-            for site in self._sites:
-                stack.enter_context(site.tap(ledger))
+            for module, held in self._targets.items():
+                stack.enter_context(_tap(module, held, ledger))
             yield
         ledger.close()
 
@@ -81,9 +66,9 @@ class Taps:
     def _shared(self) -> set[str]:
         """Names of parameters that are both the embedding and the output head; other sharing is refused."""
         owners: dict[str, list[nn.Module]] = {}
-        for site in self._sites:
-            for name in site.held.values():
-                owners.setdefault(name, []).append(site.module)
+        for module, held in self._targets.items():
+            for target in itertools.chain.from_iterable(held.values()):
+                owners.setdefault(str(target), []).append(module)
         shared = {name: modules for name, modules in owners.items() if len(modules) > 1}
         for name, modules in shared.items():
             looked_up = [m for m in modules if isinstance(m, nn.Embedding)]
@@ -92,24 +77,12 @@ class Taps:
         return set(shared)
 
 
-def _sites(network: nn.Module, directions: Mapping[str, torch.Tensor]) -> list[Site]:
-    """Modules with chosen parameters; a list or dictionary of parameters is that of the module around it."""
-    names = {id(p): name for name, p in network.named_parameters(remove_duplicate=False) if name in directions}
-    sites = []
-    for module in network.modules():
-        if isinstance(module, nn.ParameterDict | nn.ParameterList):
-            continue
-        held = {key: names[id(p)] for key, p in module.named_parameters(recurse=False) if id(p) in names}
-        for key, child in module.named_children():
-            if isinstance(child, nn.ParameterDict | nn.ParameterList):
-                held |= {f"{key}.{n}": names[id(p)] for n, p in child.named_parameters() if id(p) in names}
-        if held:
-            sites.append(Site(module, held))
-    return sites
-
-
-def _parameter(module: nn.Module, key: str) -> torch.Tensor:
-    return dict(module.named_parameters())[key]
+def _tap(module: nn.Module, held: Targets, ledger: Ledger) -> AbstractContextManager[Any]:
+    if is_experts(module, held):
+        return tapped_experts(module, held, ledger)
+    if is_linear_in(module, held):
+        return hooked(module, held, ledger)
+    return watched(module, held, ledger)
 
 
 def _outside(network: Any) -> set[nn.Module]:

@@ -1,8 +1,7 @@
-"""What a module does with its parameters by name of the operation, for modules of no known class.
+"""Taps on what a module does with its parameters, for modules of no known class: embeddings, routers and relatives.
 
-Routers, embeddings and their relatives multiply by a bare weight. While such a module runs, every torch function is
-watched: one that takes a chosen parameter as a matrix to multiply with, or to look rows up in, is tapped; any other
-use of it is refused by name.
+While such a module runs, every torch function is watched: one that multiplies by a chosen parameter, adds it or looks
+rows up in it is tapped; any other use of it is refused by name.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -17,6 +16,7 @@ from torch.overrides import TorchFunctionMode
 
 from prism.scoring.ledger import Ledger
 from prism.scoring.rows import Untappable
+from prism.scoring.targets import Target, Targets
 
 CASTS = {"to", "type", "type_as", "float", "double", "half", "bfloat16", "contiguous", "clone"}
 TURNS = {"t", "T", "mT"}
@@ -25,8 +25,8 @@ SUMS = {"add", "__add__", "__radd__"}
 
 
 @contextmanager
-def watched(module: nn.Module, held: Mapping[str, torch.Tensor], ledger: Ledger) -> Iterator[None]:
-    """Tap what `module` does with `held` (parameter name → parameter) in its forward passes inside."""
+def watched(module: nn.Module, held: Targets, ledger: Ledger) -> Iterator[None]:
+    """Tap what `module` does with its parameters in its forward passes inside."""
     own = module.forward
 
     def forward(*args: Any, **kwargs: Any) -> Any:
@@ -56,16 +56,17 @@ def replaced_forward(module: Any, forward: Callable[..., Any]) -> Iterator[None]
 class _View:
     """A tensor that is a chosen parameter, cast or transposed."""
 
-    name: str
+    targets: list[Target]
     tensor: torch.Tensor  # kept, or another tensor could come by its id
     transposed: bool = False
 
 
 class _Watch(TorchFunctionMode):
-    def __init__(self, module: nn.Module, held: Mapping[str, torch.Tensor], ledger: Ledger) -> None:
+    def __init__(self, module: nn.Module, held: Targets, ledger: Ledger) -> None:
         super().__init__()
         self._module, self._ledger = module, ledger
-        self._views = {id(p): _View(name, p) for name, p in held.items()}
+        weights = {key: _weight(module, key) for key in held}
+        self._views = {id(weights[key]): _View(targets, weights[key]) for key, targets in held.items()}
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -95,7 +96,7 @@ class _Watch(TorchFunctionMode):
             return self._batched(output, args[0], self._views[id(args[1])])
         if name in SUMS and len(used) == 1 and used[0].tensor.dim() == 1 and output.shape[-1:] == used[0].tensor.shape:
             return self._linear(output, output, output, used[0].tensor)
-        raise self._refused(used[0].name, name)
+        raise self._refused(used[0], name)
 
     def _linear(
         self,
@@ -106,25 +107,27 @@ class _Watch(TorchFunctionMode):
         turned: bool = False,
     ) -> torch.Tensor:
         rows, x = self._ledger.rows(self._module, output), x.detach()
-        multiplied, added = self._views.get(id(weight)), self._views.get(id(bias))
+        nothing = _View([], output)
+        multiplied, added = self._views.get(id(weight), nothing), self._views.get(id(bias), nothing)
 
         def arrived(d: torch.Tensor) -> None:
-            if multiplied is not None:
-                self._ledger.linear(multiplied.name, rows, x, d, transposed=multiplied.transposed ^ turned)
-            if added is not None:
-                self._ledger.elementwise(added.name, rows, d.new_ones(()), d)
+            for target in multiplied.targets:
+                self._ledger.linear(target, rows, x, d, transposed=multiplied.transposed ^ turned)
+            for target in added.targets:
+                self._ledger.elementwise(target, rows, d.new_ones(()), d)
 
         return self._ledger.follow(output, arrived)
 
     def _batched(self, output: torch.Tensor, x: torch.Tensor, view: _View) -> torch.Tensor:
         """x [E, tokens, in] by E experts, each of which gets all tokens."""
         if view.transposed or x.shape[1] != self._ledger.batch.ids.numel():
-            raise self._refused(view.name, "bmm")
+            raise self._refused(view, "bmm")
         rows, x = self._ledger.rows(self._module, output[0]), x.detach()
 
         def arrived(d: torch.Tensor) -> None:
-            for expert in range(len(x)):
-                self._ledger.linear(view.name, rows, x[expert], d[expert], transposed=True, expert=expert)
+            for target in view.targets:
+                for expert in range(len(x)):
+                    self._ledger.linear(target, rows, x[expert], d[expert], transposed=True, expert=expert)
 
         return self._ledger.follow(output, arrived)
 
@@ -140,24 +143,33 @@ class _Watch(TorchFunctionMode):
     ) -> torch.Tensor:
         view, (batch, width) = self._views[id(weight)], self._ledger.batch.ids.shape
         if max_norm is not None or by_frequency:
-            raise self._refused(view.name, "an embedding with max_norm or scale_grad_by_freq")
+            raise self._refused(view, "an embedding with max_norm or scale_grad_by_freq")
         if ids.numel() == ids.shape[-1] == width:  # positions that all samples share
             output = output.reshape(1, width, -1).expand(batch, -1, -1)
             ids = ids.reshape(1, width).expand(batch, -1)
         if ids.shape != (batch, width):
-            raise Untappable(f"{view.name} is looked up at indices of shape {tuple(ids.shape)}")
+            raise Untappable(f"{view.targets[0]} is looked up at indices of shape {tuple(ids.shape)}")
         rows, ids = self._ledger.rows(self._module, output), ids.clone()
-        self._ledger.looked_up(view.name, ids)
+        for target in view.targets:
+            self._ledger.looked_up(target, ids)
 
         def arrived(d: torch.Tensor) -> None:
             if padding is not None:
                 d = d * (ids != padding % len(weight))[..., None]
-            self._ledger.embedding(view.name, rows, ids, d, transposed=view.transposed)
+            for target in view.targets:
+                self._ledger.embedding(target, rows, ids, d, transposed=view.transposed)
 
         return self._ledger.follow(output, arrived)
 
-    def _refused(self, parameter: str, use: str) -> Untappable:
-        return Untappable(f"{parameter}: a {type(self._module).__name__} uses it in {use}")
+    def _refused(self, view: _View, use: str) -> Untappable:
+        return Untappable(f"{view.targets[0]}: a {type(self._module).__name__} uses it in {use}")
+
+
+def _weight(module: nn.Module, key: str) -> torch.Tensor:
+    """As the module sees it: PEFT makes a LoRA part of it while it runs."""
+    group, _, name = key.rpartition(".")
+    weight: torch.Tensor = getattr(module, name) if not group else getattr(module, group)[name]
+    return weight
 
 
 def _named(args: tuple[Any, ...], kwargs: Mapping[str, Any], *names: str) -> list[Any]:

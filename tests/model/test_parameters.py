@@ -83,6 +83,37 @@ def test_only_the_active_adapter_counts() -> None:
     assert all(".second." in name for name in choose_parameters(wrapped, "lora"))
 
 
+def test_lora_is_all_that_the_adapter_trains() -> None:
+    options = {"target_modules": ["v_proj"], "modules_to_save": ["lm_head"], **LORA}
+    factors = {f"base_model.model.model.layers.0.self_attn.v_proj.lora_{x}.default.weight" for x in "AB"}
+    saved = {"base_model.model.lm_head.modules_to_save.default.weight"}
+    own = {f"base_model.model.model.layers.0.self_attn.{x}_proj.bias" for x in "qko"}
+    base = {"base_model.model.model.layers.0.self_attn.v_proj.base_layer.bias"}
+    for bias, more in (("none", set()), ("lora_only", base), ("all", base | own)):
+        network = get_peft_model(tiny_llama(64, attention_bias=True), LoraConfig(bias=bias, **options))
+        assert kinds(network, "auto") == factors | saved | more
+
+
+def test_tokens_that_an_adapter_trains() -> None:
+    config = LoraConfig(target_modules=["v_proj"], trainable_token_indices=[3, 4], **LORA)
+    chosen = choose_parameters(get_peft_model(tiny_llama(64), config))
+    assert [n for n in chosen if "lora_" not in n] == [
+        "base_model.model.model.embed_tokens.token_adapter.trainable_tokens_delta.default"
+    ]
+
+
+def test_an_adapter_that_is_off_has_no_gradients() -> None:
+    config = LoraConfig(target_modules=["q_proj"], **LORA)
+    network: Any = get_peft_model(tiny_llama(64), config)
+    network.base_model.disable_adapter_layers()
+    with pytest.raises(ModelError, match=r"no gradients, since its layer \S+layers.0.self_attn.q_proj is disabled"):
+        choose_parameters(network)
+    network = get_peft_model(tiny_llama(64), config)
+    network.merge_adapter()
+    with pytest.raises(ModelError, match=r"q_proj is merged"):
+        choose_parameters(network, "lora")
+
+
 def test_a_regular_expression_is_searched_in_the_names() -> None:
     assert kinds(tiny_llama(64), r"(up|down)_proj|^lm_head") == {
         "model.layers.0.mlp.up_proj.weight",

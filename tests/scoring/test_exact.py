@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import Gemma2Config, Gemma2ForCausalLM, MixtralConfig, MixtralForCausalLM
+from transformers import Gemma2Config, Gemma2ForCausalLM
 
 from prism.data import collate, load_pool, load_target
 from prism.model import Model
@@ -201,17 +201,11 @@ def test_rows_come_back_in_the_pools_order_across_shards(tokenizer: Any) -> None
 
 
 def test_a_check_sample_with_nan_proves_nothing(tokenizer: Any, pool_rows: Rows) -> None:
-    """A Mixtral's router weight is used behind its module's back: that must show although the first samples are NaN."""
-    torch.manual_seed(4)
-    sizes = {"hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 2, "num_attention_heads": 4}
-    network = MixtralForCausalLM(
-        MixtralConfig(vocab_size=len(tokenizer), num_key_value_heads=2, num_local_experts=4, **sizes)
-    )
-    network = get_peft_model(network, LoraConfig(r=3, target_modules=["gate", "q_proj"]))
-    for key, parameter in network.named_parameters():
-        if "lora_B" in key:
-            torch.nn.init.normal_(parameter, std=0.1)
-    model = Model(network, tokenizer, "lora")
+    """A weight is used behind its module's back: that must show although the first samples are NaN."""
+    network = tiny_llama(len(tokenizer))
+    layer = network.model.layers[1].mlp
+    layer.down_proj = _Behind(layer.down_proj)
+    model = Model(network, tokenizer, "linear")
     encoder, v = model.encoder(), random_direction(model)
     clean = by_id(score_pool(model, load_pool(pool_rows), v, encoder))
     token = tokenizer("zebra", add_special_tokens=False)["input_ids"][-1]
