@@ -8,7 +8,7 @@ folder=${2:-${PEERS:-.peers}}
 common="transformers==5.23.0 peft==0.21.2 accelerate==1.15.0 numpy==2.4.6"
 case $peer in
 bergson) packages="bergson==2.5.1" ;;
-# opt-einsum is what torch's einsum plans with: without it dattri's products of single tokens are 20 times slower.
+# opt-einsum is what torch's einsum plans with: without it dattri's products of single tokens are many times slower.
 dattri-llm) packages="dattri-llm[attribution,transformers]==0.1.0 dattri==0.3.0 opt-einsum==3.4.0" ;;
 kronfluence) packages="kronfluence==1.0.1" ;;
 less) packages="traker==0.3.2 setuptools" ;;
