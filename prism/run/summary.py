@@ -56,7 +56,8 @@ def summarise(config: SelectConfig, target: MeasuredTarget, selection: Selection
 
 def notices(target: MeasuredTarget, scores: ScoreTable) -> list[str]:
     """What went through, but is worth a look."""
-    truncated, copies = int(scores.flagged("truncated").sum()), len(scores) - len(np.unique(scores.column("content")))
+    contents = np.sort(scores.column("content"))
+    truncated, copies = int(scores.flagged("truncated").sum()), int((contents[1:] == contents[:-1]).sum())
     rejected = scores.details["read"] - len(scores) + len(target.rejected)
     cut = sum(flag == "truncated" for flag in target.table.column("flag").to_pylist())
     broken = np.flatnonzero(scores.flagged("non-finite"))

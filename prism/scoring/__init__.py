@@ -3,6 +3,6 @@
 from prism.scoring.assemble import stored_scores
 from prism.scoring.shards import Folder, ShardStore
 from prism.scoring.stream import score_pool
-from prism.scoring.table import ScoreTable, quantiles
+from prism.scoring.table import ScoreTable, quantiles, repeated_values
 
-__all__ = ["Folder", "ScoreTable", "ShardStore", "quantiles", "score_pool", "stored_scores"]
+__all__ = ["Folder", "ScoreTable", "ShardStore", "quantiles", "repeated_values", "score_pool", "stored_scores"]

@@ -42,7 +42,9 @@ def _gather(store: ShardStore, shards: int, rejected: BadRows) -> pa.Table | Non
         if len(fresh) == TOGETHER or number == shards - 1:
             chunks.append(pa.concat_tables(fresh).unify_dictionaries().combine_chunks())
             fresh = []
-    return pa.concat_tables(chunks).unify_dictionaries()
+    table = pa.concat_tables(chunks).unify_dictionaries()
+    pa.default_memory_pool().release_unused()
+    return table
 
 
 def _checked(table: pa.Table, rejected: BadRows, pool: Pool, details: dict[str, object]) -> ScoreTable:

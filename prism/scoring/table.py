@@ -83,3 +83,11 @@ def quantiles(values: npt.NDArray[Any], at: Sequence[float] = (0, 0.05, 0.25, 0.
     names = {0: "min", 0.5: "median", 1: "max"}
     found = np.quantile(finite, at, overwrite_input=True)
     return {names.get(q, f"{q:.0%}"): float(value) for q, value in zip(at, found, strict=True)}
+
+
+def repeated_values(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Those that occur more than once, each once, sorted."""
+    ordered = np.sort(values)
+    again = ordered[1:][ordered[1:] == ordered[:-1]]
+    first = np.append(True, again[1:] != again[:-1])[: len(again)]
+    return np.asarray(again[first])

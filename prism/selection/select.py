@@ -11,12 +11,11 @@ import pyarrow.compute as pc
 
 from prism.budget import Budget
 from prism.errors import ConfigError, DataError
-from prism.scoring import ScoreTable
+from prism.scoring import ScoreTable, repeated_values
 from prism.selection.selection import Selection, finite_rows
 
 Order = Literal["top", "bottom"]
 BLOCK = 1 << 16
-Candidate = tuple[int, int, int, int]
 
 
 def select(
@@ -51,16 +50,16 @@ def select(
     by_tokens = Budget.parse(budget).unit == "tokens"
     cap = _cap(cap_per_source, most_tokens if by_tokens else most)
     in_tokens = by_tokens and "%" in str(cap_per_source)
-    contents = np.unique(scores.column("content"), return_inverse=True)[1]
-    sources, names = scores.codes("source")
-    chosen, seen, used = array("q"), bytearray(len(scores)), [0] * len(names)
+    contents, (sources, names) = scores.column("content"), scores.codes("source")
+    repeated = repeated_values(contents)
+    chosen, seen, used = array("q"), bytearray(len(repeated) + 1), [0] * len(names)
     spent = duplicates = capped = 0
-    for place, cost, content, source in _rows(ranked, tokens, contents, sources):
+    for place, cost, source, copied in _candidates(ranked, tokens, sources, contents, repeated):
         if len(chosen) == most:
             break
         if cost > most_tokens:
             continue
-        if not keep_duplicates and seen[content]:
+        if not keep_duplicates and seen[copied]:
             duplicates += 1
             continue
         weight = cost if in_tokens else 1
@@ -70,7 +69,7 @@ def select(
         if spent + cost > most_tokens:
             break
         chosen.append(place)
-        seen[content] = True
+        seen[copied] = copied < len(repeated)
         used[source] += weight
         spent += cost
     if not chosen:
@@ -87,16 +86,27 @@ def _ranked(scores: ScoreTable, order: Order) -> npt.NDArray[np.int64]:
     """Places of the finite rows, best first."""
     direction = "descending" if order == "top" else "ascending"
     keys = [("score", direction), ("id", "ascending")]  # Arrow compares strings by code point, as Python does
-    ranked = pc.sort_indices(scores.table.select(["score", "id"]), sort_keys=keys).to_numpy().astype(np.int64)
+    ranked = pc.sort_indices(scores.table.select(["score", "id"]), sort_keys=keys).to_numpy().view(np.int64)
     found: npt.NDArray[np.int64] = ranked[finite_rows(scores)[ranked]]
     return found
 
 
-def _rows(ranked: npt.NDArray[np.int64], *columns: npt.NDArray[np.integer]) -> Iterator[Candidate]:
-    """(place, value of each column) in order of rank, as Python numbers."""
+def _candidates(
+    ranked: npt.NDArray[np.int64],
+    tokens: npt.NDArray[np.int32],
+    sources: npt.NDArray[np.integer],
+    contents: npt.NDArray[np.uint64],
+    repeated: npt.NDArray[np.uint64],
+) -> Iterator[tuple[int, int, int, int]]:
+    """(place, response tokens, number of the source, number among the `repeated` contents) by rank; the last is
+    `len(repeated)` for rows that say what no other does."""
     for first in range(0, len(ranked), BLOCK):
-        block = ranked[first : first + BLOCK]
-        yield from zip(block.tolist(), *(column[block].tolist() for column in columns), strict=True)
+        places = ranked[first : first + BLOCK]
+        mine = contents[places]
+        copied = np.searchsorted(repeated, mine)
+        copied[~np.isin(mine, repeated)] = len(repeated)
+        columns = (places, tokens[places], sources[places], copied)
+        yield from zip(*(column.tolist() for column in columns), strict=True)
 
 
 def _cap(cap: str | int | None, budget: int) -> int | None:
