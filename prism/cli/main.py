@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from prism import __version__
-from prism.cli import demo, export, select
+from prism.cli import check, demo, export, select
 from prism.cli.options import ManyValues
 from prism.errors import PrismError, first_line
 
@@ -19,6 +19,7 @@ app = typer.Typer(
 )
 app.command("select", cls=ManyValues)(select.command)
 app.command("export")(export.command)
+app.command("check", cls=ManyValues)(check.command)
 app.command("demo")(demo.command)
 
 

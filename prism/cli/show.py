@@ -3,13 +3,15 @@
 import contextlib
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
+
+from prism.scoring.check import CheckReport
 
 
 @contextlib.contextmanager
@@ -102,6 +104,23 @@ def show_summary(summary: dict[str, Any]) -> None:
         f"{summary['seconds']:.1f} s, {summary['peak_memory_mb']:,} MiB; everything is in {_text(summary['out'])}",
         highlight=False,
     )
+
+
+def show_check(model: str, report: CheckReport, notices: Sequence[str]) -> None:
+    """What `prism check` found."""
+    facts = Table(show_header=False, title="self-check")
+    facts.add_row("model", _text(model))
+    facts.add_row("engine", report.engine)
+    if report.error is None:
+        facts.add_row("why", _text(report.reason))
+    else:
+        facts.add_row("largest error", f"{report.error:.1e} of the squared gradient norm, on {report.samples} samples")
+        facts.add_row("where", _text(report.parameter or "nowhere"))
+        facts.add_row("module", _text(report.module or "none"))
+        facts.add_row("passes up to", f"{report.tolerance:.0e}")
+    for notice in notices:
+        facts.add_row("note", _text(notice))
+    Console().print(facts)
 
 
 def _text(raw: str) -> str:

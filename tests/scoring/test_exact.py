@@ -13,11 +13,11 @@ from prism.data import collate, load_pool, load_target
 from prism.model import Model
 from prism.scoring import ScoreTable, score_pool
 from prism.scoring.backward import LoopEngine, StreamingEngine
-from prism.scoring.check import self_check
 from prism.scoring.choose import choose_engine
-from prism.target import Direction, measure_target
+from prism.target import measure_target
 from tests import oracle
 from tests.conftest import Rows, tiny_gpt2, tiny_llama
+from tests.scoring.exactness import random_direction
 
 
 def tiny_gemma(vocabulary: int) -> Any:
@@ -50,11 +50,6 @@ def make(name: str, which: str, tokenizer: Any) -> Model:
             if "lora_B" in key:
                 torch.nn.init.normal_(parameter, std=0.1)
     return Model(network.double(), tokenizer, which)
-
-
-def random_direction(model: Model, seed: int = 3) -> Direction:
-    generator = torch.Generator().manual_seed(seed)
-    return Direction({n: torch.randn(p.shape, generator=generator, dtype=p.dtype) for n, p in model.parameters.items()})
 
 
 @pytest.mark.parametrize("which", ["lora", "linear", "all", "down_proj|c_proj|bias|norm|ln_"])
@@ -130,36 +125,6 @@ def test_the_loop_engine_is_exact_too(tokenizer: Any, pool_rows: Rows) -> None:
         assert float(result.norms[i]) == pytest.approx(oracle.norm(gradient), rel=1e-10)
 
 
-class _Behind(torch.nn.Module):
-    """Uses a linear layer's weight behind its back: calls the layer, and adds to the result from the bare weight."""
-
-    def __init__(self, inner: torch.nn.Linear) -> None:
-        super().__init__()
-        self.inner = inner
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y: torch.Tensor = self.inner(x) + torch.nn.functional.linear(x, self.inner.weight.tanh())
-        return y
-
-
-def test_a_weight_used_behind_its_module_is_noticed_and_scored_right(tokenizer: Any, pool_rows: Rows) -> None:
-    network = tiny_llama(len(tokenizer)).double()
-    layer = network.model.layers[1].mlp
-    layer.down_proj = _Behind(layer.down_proj)
-    model = Model(network, tokenizer, "linear")
-    encoder = model.encoder()
-    pool = load_pool(pool_rows)
-    sample = encoder.row(next(iter(pool)))
-    worst, name = self_check(model, collate([sample, sample]))
-    assert worst > 0.01
-    assert "down_proj" in name
-    v = random_direction(model)
-    result = score_pool(model, pool, v, encoder)
-    assert result.details["engine"] == "per-sample"
-    _, gradient = oracle.sample_gradient(model, sample)
-    assert result.column("score")[0] == pytest.approx(oracle.dot(gradient, v.tensors), rel=1e-9)
-
-
 def float32_scores(rows: Rows, tokenizer: Any, dtype: torch.dtype = torch.float32, **options: Any) -> ScoreTable:
     model = Model(tiny_llama(len(tokenizer)).to(dtype), tokenizer, "linear")
     direction = random_direction(Model(tiny_llama(len(tokenizer)), tokenizer, "linear"))
@@ -198,22 +163,3 @@ def test_rows_come_back_in_the_pools_order_across_shards(tokenizer: Any) -> None
     result = float32_scores(rows, tokenizer)
     assert result.column("id").tolist() == [row["id"] for row in rows]
     assert result.column("index").tolist() == list(range(1100))
-
-
-def test_a_check_sample_with_nan_proves_nothing(tokenizer: Any, pool_rows: Rows) -> None:
-    """A weight is used behind its module's back: that must show although the first samples are NaN."""
-    network = tiny_llama(len(tokenizer))
-    layer = network.model.layers[1].mlp
-    layer.down_proj = _Behind(layer.down_proj)
-    model = Model(network, tokenizer, "linear")
-    encoder, v = model.encoder(), random_direction(model)
-    clean = by_id(score_pool(model, load_pool(pool_rows), v, encoder))
-    token = tokenizer("zebra", add_special_tokens=False)["input_ids"][-1]
-    with torch.no_grad():
-        network.get_input_embeddings().weight[token] = torch.nan
-    broken = [{"prompt": "Which animal is striped? " * n, "completion": "A zebra"} for n in (1, 2, 3)]
-    result = score_pool(model, load_pool([*broken, *pool_rows]), v, encoder)
-    assert result.details["engine"] == "per-sample"
-    assert result.column("flag").tolist()[:3] == ["non-finite"] * 3
-    scores = by_id(result)
-    assert all(scores[i] == pytest.approx(s, rel=1e-4, abs=1e-4) for i, s in clean.items())

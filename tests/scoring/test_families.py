@@ -117,9 +117,19 @@ FAMILIES = {
         {**GROUPED, "kv_channels": 8, "num_local_experts": 4, "num_experts_per_tok": 2},
         loops=("linear", "all"),
     ),
+    "rwkv": Family(
+        "rwkv",
+        {"hidden_size": 16, "num_hidden_layers": 2, "attention_hidden_size": 16, "context_length": 64},
+        loops=("all",),
+    ),
+    "llama4": Family(
+        "llama4_text",
+        {**GROUPED, "intermediate_size_mlp": 24, "num_local_experts": 2, "head_dim": 8},
+        float32=EVERY,
+    ),
     "mamba": Family("mamba", {"hidden_size": 16, "num_hidden_layers": 2, "state_size": 4}, loops=("linear", "all")),
 }
-NO_LORA = {"mamba", "phi-moe"}  # PEFT refuses the first and can't wrap the second's router
+NO_LORA = {"mamba", "phi-moe", "llama4"}  # PEFT refuses the first, and can't wrap the others' routers
 BARE = {"mixtral", "qwen3-moe", "olmoe", "deepseek-v2", "deepseek-v3"}  # their experts, and PEFT knows no dropout there
 
 
@@ -131,6 +141,7 @@ def build(family: Family, vocabulary: int) -> Any:
         for parameter in network.parameters():  # norms, biases and routers too must not be at their initial values
             parameter.add_(torch.randn_like(parameter) * 0.15)
     network.set_experts_implementation("eager")
+    network.config.use_cache = False  # RWKV writes its state in place
     return network.double()
 
 
