@@ -22,42 +22,19 @@ DIRECTION = "direction.safetensors"
 FRUITS = ("target.parquet", "scores/*.parquet")  # what a run has worked for
 
 
-class RunFolder:
-    """One run's files. Only one process may hold it at a time; `close` lets go.
+class RunFiles:
+    """What lies in a run folder, which may not exist yet. Nothing is written.
 
     Raises:
-        RunError: the place can't be written, is in use, or holds something else.
+        RunError: the place holds something else.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            path.mkdir(parents=True, exist_ok=True)
-            self._read_manifest()  # before anything is written, as the folder may not be ours
-            self._lock = filelock.FileLock(path / ".lock")
-            self._lock.acquire(timeout=0)
-        except filelock.Timeout as error:
-            raise RunError(f"{path} is in use by another prism process") from error
-        except (OSError, NotImplementedError) as error:  # the second where a file system has no locks
-            raise RunError(f"the run folder {path} can't be written: {_reason(error)}") from error
-        try:
             self.manifest = self._read_manifest()
-            for leftover in [*path.glob(".*.tmp"), *path.glob("scores/.*.tmp")]:
-                leftover.unlink()
-            self._log = logging.FileHandler(path / "run.log", encoding="utf-8", errors="backslashreplace")
-        except BaseException as error:
-            self._lock.release()
-            if isinstance(error, OSError):
-                raise RunError(f"the run folder {path} can't be written: {_reason(error)}") from error
-            raise
-        self._log.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-        logging.getLogger().addHandler(self._log)  # warnings of other libraries are worth keeping too
-        logging.getLogger("prism").setLevel(logging.INFO)
-
-    def close(self) -> None:
-        logging.getLogger().removeHandler(self._log)
-        self._log.close()
-        self._lock.release()
+        except OSError as error:
+            raise unwritable(path, error) from error
 
     @property
     def finished(self) -> bool:
@@ -68,8 +45,8 @@ class RunFolder:
         """What the run here was made from; None where there is none, or it failed before it had anything to lose."""
         file = self.path / "manifest.json"
         if not file.exists():
-            others = sorted(n for n in os.listdir(self.path) if n not in HARMLESS and not n.endswith(".tmp"))
-            if others:
+            found = os.listdir(self.path) if os.path.lexists(self.path) else []
+            if others := sorted(n for n in found if n not in HARMLESS and not n.endswith(".tmp")):
                 raise RunError(f"{self.path} holds other files ({others[0]}, …) but no run of ours: name a new folder")
             return None
         try:
@@ -97,12 +74,6 @@ class RunFolder:
         self.identity = dict(identity)
         self.fingerprint = hashlib.sha256(json.dumps(self.identity, sort_keys=True).encode()).hexdigest()
 
-    def claim(self, circumstances: Mapping[str, Any]) -> None:
-        """Write the manifest of a new run, with what is worth knowing about it."""
-        if self.manifest is None:
-            self.manifest = {**circumstances, "fingerprint": self.fingerprint, "identity": self.identity}
-            write_whole(self.path / "manifest.json", json.dumps(self.manifest, indent=2) + "\n")
-
     def shards(self) -> Folder:
         return Folder(self.path / "scores", self.fingerprint)
 
@@ -114,23 +85,67 @@ class RunFolder:
         except (RunError, OSError):
             return None
 
+    def _direction_digest(self) -> str:
+        """Of the direction as it is on disk: it and the table belong together."""
+        with (self.path / DIRECTION).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class RunFolder(RunFiles):
+    """One run's files, to read and to write. Only one process may hold them at a time; `close` lets go.
+
+    Raises:
+        RunError: the place can't be written, is in use, or holds something else.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)  # before anything is written, as the folder may not be ours
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            self._lock = filelock.FileLock(path / ".lock")
+            self._lock.acquire(timeout=0)
+        except filelock.Timeout as error:
+            raise RunError(f"{path} is in use by another prism process") from error
+        except (OSError, NotImplementedError) as error:  # the second where a file system has no locks
+            raise unwritable(path, error) from error
+        try:
+            self.manifest = self._read_manifest()
+            for leftover in [*path.glob(".*.tmp"), *path.glob("scores/.*.tmp")]:
+                leftover.unlink()
+            self._log = logging.FileHandler(path / "run.log", encoding="utf-8", errors="backslashreplace")
+        except BaseException as error:
+            self._lock.release()
+            if isinstance(error, OSError):
+                raise unwritable(path, error) from error
+            raise
+        self._log.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        logging.getLogger().addHandler(self._log)  # warnings of other libraries are worth keeping too
+        logging.getLogger("prism").setLevel(logging.INFO)
+
+    def close(self) -> None:
+        logging.getLogger().removeHandler(self._log)
+        self._log.close()
+        self._lock.release()
+
+    def claim(self, circumstances: Mapping[str, Any]) -> None:
+        """Write the manifest of a new run, with what is worth knowing about it."""
+        if self.manifest is None:
+            self.manifest = {**circumstances, "fingerprint": self.fingerprint, "identity": self.identity}
+            write_whole(self.path / "manifest.json", json.dumps(self.manifest, indent=2) + "\n")
+
     def save_target(self, target: MeasuredTarget) -> None:
         provenance = {**target.direction.provenance, "fingerprint": self.fingerprint}
         Direction(target.direction.tensors, provenance).save(self.path / DIRECTION)
         path = self.path / "target.parquet"
         seal(path, target.table, target.rejected, self.fingerprint, self._direction_digest())
 
-    def _direction_digest(self) -> str:
-        """Of the direction as it is on disk: it and the table belong together."""
-        with (self.path / DIRECTION).open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-
     def save_rejected(self, rows: Iterable[BadRow]) -> None:
         write_whole(self.path / "rejected.jsonl", (json.dumps(row.as_json()).encode() + b"\n" for row in rows))
 
 
-def _reason(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error)
+def unwritable(path: Path, error: Exception) -> RunError:
+    reason = getattr(error, "strerror", None) or str(error)
+    return RunError(f"the run folder {path} can't be written: {reason}")
 
 
 def _changes(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:

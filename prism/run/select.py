@@ -2,26 +2,21 @@
 
 import json
 import logging
-import os
-import time
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from prism.budget import Budget
 from prism.config import SelectConfig, load_config
 from prism.curvature import Identity
-from prism.data import Pool, Target, open_pool, open_target
+from prism.data import Pool, open_pool
 from prism.errors import ConfigError, RunError, stopped_at
 from prism.files import write_whole
-from prism.model import find_model, load_model
-from prism.model.load import choose_device
 from prism.progress import Progress, Silent
-from prism.run.folder import RunFolder
-from prism.run.provenance import MACHINE, circumstances, identity, numbered
+from prism.run.clock import Clock
+from prism.run.folder import RunFiles, RunFolder
+from prism.run.prepare import Job, load, open_job
+from prism.run.provenance import MACHINE, circumstances, numbered
 from prism.run.summary import notices, summarise
 from prism.scoring import ScoreTable, score_pool, stored_scores
 from prism.selection import Selection, select
@@ -66,44 +61,36 @@ def run_select(config: SelectConfig, progress: Progress | None = None) -> Run:
         PrismError: with what is wrong and what to do. Whatever was finished before stays.
     """
     progress = Logged(progress or Silent())
-    began = time.monotonic()
+    clock = Clock()
     config = config.absolute()
-    pool = open_pool(config.pool, columns=config.columns, on_bad_row=config.on_bad_row)
-    target = open_target(config.target, columns=config.target_columns, on_bad_row=config.on_bad_row)
-    places = find_model(
-        config.model,
-        config.adapter,
-        tokenizer=config.tokenizer,
-        revision=config.revision,
-        allow_pickle=config.allow_pickle,
-    )
-    device = str(choose_device(config.device))
+    job = open_job(config)
     folder = RunFolder(Path(config.out))
     try:
         log.info("prism select into %s", folder.path)
-        this = identity(config, places, pool, target, device)
-        folder.check(this, but=MACHINE if folder.finished else ())
-        stored = _stored(folder, pool)
+        with clock.phase("reading"):
+            this = job.identity()
+            folder.check(this, but=MACHINE if folder.finished else ())
+            stored = stored_run(folder, job.pool)
+            if stored is None:
+                folder.check(this)
+                job.require_data()
         if stored is None:
-            folder.check(this)
-            pool.require_rows("pool")
-            target.require_rows("target")
-            _check_budget(config, len(pool))
             folder.claim(circumstances(config.seed))
             config.save(folder.path / "config.yaml")
-            stored = _measure_and_score(config, folder, pool, target, progress)
+            stored = _measure_and_score(job, folder, clock, progress)
         elif config.on_bad_row == "stop":
-            _stop_at_bad_row(pool, *stored)
+            _stop_at_bad_row(job.pool, *stored)
         measured, scores = stored
-        for notice in notices(measured, scores):
-            progress.note(notice)
-        if reused := scores.details["reused"]:
-            progress.note(f"reused the scores of {reused} rows")
-        selection = select(scores, **config.stage("selection"))
-        for notice in selection.notices:
-            progress.note(notice)
-        selection.save(folder.path / "selected.jsonl")
-        summary = summarise(config, measured, selection, time.monotonic() - began)
+        with clock.phase("selection"):
+            for notice in notices(measured, scores):
+                progress.note(notice)
+            if reused := scores.details["reused"]:
+                progress.note(f"reused the scores of {reused} rows")
+            selection = select(scores, **config.stage("selection"))
+            for notice in selection.notices:
+                progress.note(notice)
+            selection.save(folder.path / "selected.jsonl")
+        summary = summarise(config, measured, selection, clock)
         write_whole(folder.path / "summary.json", json.dumps(summary, indent=2, allow_nan=False) + "\n")
         config.save(folder.path / "config.yaml")
         log.info("selected %d of %d rows in %.1f s", len(selection), len(scores), summary["seconds"])
@@ -130,7 +117,7 @@ def load_selection(path: Path) -> Selection:
             raise _unfinished(path)
         pool = open_pool(config.pool, columns=config.columns)
         folder.check({**folder.manifest["identity"], "pool": numbered(pool.fingerprints)})
-        stored = _stored(folder, pool)
+        stored = stored_run(folder, pool)
         if stored is None:
             raise _unfinished(path)
         return select(stored[1], **config.stage("selection"))
@@ -142,7 +129,7 @@ def _unfinished(path: Path) -> RunError:
     return RunError(f"the run in {path} is not finished: prism select --config {path / 'config.yaml'} goes on with it")
 
 
-def _stored(folder: RunFolder, pool: Pool) -> tuple[MeasuredTarget, ScoreTable] | None:
+def stored_run(folder: RunFiles, pool: Pool) -> tuple[MeasuredTarget, ScoreTable] | None:
     """What a finished run left, without reading the pool or loading the model; None where anything is missing."""
     if not folder.finished:
         return None
@@ -161,65 +148,30 @@ def _stop_at_bad_row(pool: Pool, measured: MeasuredTarget, scores: ScoreTable) -
             raise stopped_at(bad[0])
 
 
-def _check_budget(config: SelectConfig, rows: int) -> None:
-    """Refuse a budget above the pool before any work; tokens can only be counted later."""
-    budget = Budget.parse(config.budget)
-    if budget.unit == "samples":
-        budget.resolve(rows, 0)
-
-
-def _repeat_to_the_bit(device: str) -> None:
-    """On CUDA a sum may come in any order unless asked otherwise; CPUs keep it anyway."""
-    if choose_device(device).type == "cuda":
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.use_deterministic_algorithms(True, warn_only=True)
-
-
 def _measure_and_score(
-    config: SelectConfig, folder: RunFolder, pool: Pool, target: Target, progress: Progress
+    job: Job, folder: RunFolder, clock: Clock, progress: Progress
 ) -> tuple[MeasuredTarget, ScoreTable]:
-    progress.note(f"loading {config.model}")
-    _repeat_to_the_bit(config.device)
-    model = load_model(
-        config.model,
-        adapter=config.adapter,
-        tokenizer=config.tokenizer,
-        revision=config.revision,
-        parameters=config.parameters,
-        device=config.device,
-        dtype=config.dtype,
-        lora_rank=config.lora_rank,
-        lora_alpha=config.lora_alpha,
-        seed=config.seed,
-        trust_remote_code=config.trust_remote_code,
-        allow_pickle=config.allow_pickle,
-    )
-    for notice in model.notices:
-        progress.note(notice)
-    encoder = model.encoder(max_length=config.max_length, responses=config.responses, plain=config.plain)
-    if encoder.template is None and not config.plain:
-        progress.note("the tokenizer has no chat template: turns are joined as plain text")
-    if model.tokenizer.pad_token_id is None:
-        progress.note("the tokenizer has no pad token: none is needed, samples are padded with their own last token")
-    size = sum(p.numel() for p in model.parameters.values())
-    progress.note(
-        f"gradients in {len(model.parameters)} parameters ({size:,} weights), {model.dtype} on {model.device}"
-    )
-    measured = folder.load_target()
-    if measured is None:
-        measured = measure_target(model, target, encoder, batch_tokens=config.batch_tokens, progress=progress)
-        folder.save_target(measured)
-    else:
-        progress.note(f"reused the measured target of {measured.table.num_rows} pairs")
-    scores = score_pool(
-        model,
-        pool,
-        Identity().solve(measured.direction),
-        encoder,
-        batch_tokens=config.batch_tokens,
-        norms=config.gradient_norms,
-        store=folder.shards(),
-        progress=progress,
-    )
-    folder.save_rejected(chain(measured.rejected, scores.rejected))
+    config = job.config
+    with clock.phase("loading"):
+        model, encoder = load(config, progress)
+    with clock.phase("target"):
+        measured = folder.load_target()
+        if measured is None:
+            measured = measure_target(model, job.target, encoder, batch_tokens=config.batch_tokens, progress=progress)
+            folder.save_target(measured)
+        else:
+            progress.note(f"reused the measured target of {measured.table.num_rows} pairs")
+        direction = Identity().solve(measured.direction)
+    with clock.phase("scoring"):
+        scores = score_pool(
+            model,
+            job.pool,
+            direction,
+            encoder,
+            batch_tokens=config.batch_tokens,
+            norms=config.gradient_norms,
+            store=folder.shards(),
+            progress=progress,
+        )
+        folder.save_rejected(chain(measured.rejected, scores.rejected))
     return measured, scores

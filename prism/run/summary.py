@@ -8,12 +8,13 @@ import numpy as np
 import pyarrow.compute as pc
 
 from prism.config import SelectConfig
+from prism.run.clock import Clock
 from prism.scoring import ScoreTable, quantiles
 from prism.selection import Selection
 from prism.target import MeasuredTarget
 
 
-def summarise(config: SelectConfig, target: MeasuredTarget, selection: Selection, seconds: float) -> dict[str, Any]:
+def summarise(config: SelectConfig, target: MeasuredTarget, selection: Selection, clock: Clock) -> dict[str, Any]:
     """JSON-ready figures; losses in nats per token, the gain in K per unit of learning rate."""
     scores = selection.scores
     gain, random_gain = selection.gain()
@@ -49,8 +50,9 @@ def summarise(config: SelectConfig, target: MeasuredTarget, selection: Selection
             "notices": list(selection.notices),
         },
         "engine": scores.details["engine"],
-        "seconds": round(seconds, 2),
-        "peak_memory_mb": _peak_memory_mb(),
+        "seconds": round(clock.total, 2),
+        "phases": {name: round(seconds, 2) for name, seconds in clock.phases.items()},
+        "peak_memory_mb": peak_memory_mb(),
     }
 
 
@@ -80,7 +82,7 @@ def _pairs(target: MeasuredTarget, order: str, count: int = 3) -> list[dict[str,
     return [{k: row[k] for k in ("id", "preference", "prompt")} for row in ranked.to_pylist()]
 
 
-def _peak_memory_mb() -> int:
+def peak_memory_mb() -> int:
     """Peak resident memory of this process, in MiB (macOS counts it in bytes, Linux in KiB)."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return int(peak / (1 << 20 if sys.platform == "darwin" else 1 << 10))

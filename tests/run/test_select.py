@@ -51,7 +51,7 @@ def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("the model was loaded")
 
-    monkeypatch.setattr("prism.run.select.load_model", refuse)
+    monkeypatch.setattr("prism.run.prepare.load_model", refuse)
 
 
 @pytest.fixture

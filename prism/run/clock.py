@@ -1,0 +1,28 @@
+"""Where a run's time goes."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+PHASES = ("reading", "loading", "target", "scoring", "selection")
+
+
+class Clock:
+    """Seconds by phase; those of `PHASES` that a run skips take none."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+        self.phases = dict.fromkeys(PHASES, 0.0)
+
+    @property
+    def total(self) -> float:
+        """Since the clock was made."""
+        return time.monotonic() - self._began
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self.phases[name] += time.monotonic() - began
