@@ -1,7 +1,7 @@
 """Per-sample inner products and norms of weight gradients, from a layer's inputs and output gradients.
 
 Pure functions. B samples, R rows (tokens) each, K directions. For `y = x W'` the gradient of sample b is
-`G_b = sum_r d_br x_br'`, so that `<G_b, V> = sum_r d_br . (V x_br)` needs no gradient in memory (DESIGN, "one idea").
+`G_b = sum_r d_br x_br'`, so that `<G_b, V> = sum_r d_br . (V x_br)` needs no gradient in memory (docs/architecture.md).
 Inner products are accumulated in float32 or wider.
 """
 
