@@ -19,6 +19,7 @@ from prism.model.quiet import quiet_transformers
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 DEFAULT_MAX_LENGTH = 2048
+BATCH_WIDE_ROTARY = {"longrope", "dynamic"}
 
 
 @dataclass(repr=False)
@@ -57,8 +58,14 @@ class Model:
 
     @cached_property
     def longest(self) -> int | None:
-        """Positions that the model has, or None where it has no limit."""
-        return getattr(self.network.config.get_text_config(), "max_position_embeddings", None)
+        """Positions that the model has, or None where it has no limit; with a rotary embedding that changes once a batch
+        is longer than some length, that length: beyond it a sample's loss would depend on its neighbours."""
+        config = self.network.config.get_text_config()
+        rotary = getattr(config, "rope_parameters", None) or {}
+        kinds = [rotary] if "rope_type" in rotary else [kind for kind in rotary.values() if isinstance(kind, dict)]
+        limits = [k.get("original_max_position_embeddings") for k in kinds if k.get("rope_type") in BATCH_WIDE_ROTARY]
+        limits.append(getattr(config, "max_position_embeddings", None))
+        return min((limit for limit in limits if limit is not None), default=None)
 
     @contextlib.contextmanager
     def requiring_grad(self) -> Iterator[None]:

@@ -374,6 +374,17 @@ def test_the_longest_sample(model_folder: Path) -> None:
     assert load_model(model_folder).encoder().max_length == 2048
 
 
+@pytest.mark.parametrize("nested", [False, True])
+def test_no_sample_is_so_long_that_the_rotary_embedding_changes_for_its_neighbours(
+    model_folder: Path, nested: bool
+) -> None:
+    model = load_model(model_folder)
+    rotary = {"rope_type": "longrope", "original_max_position_embeddings": 64}
+    model.network.config.rope_parameters = {"full_attention": rotary, "sliding_attention": None} if nested else rotary
+    assert model.longest == 64
+    assert model.encoder().max_length == 64
+
+
 def test_a_tokenizer_without_pad_or_template(model_folder: Path) -> None:
     file = model_folder / "tokenizer_config.json"
     file.write_text(json.dumps({k: v for k, v in json.loads(file.read_text()).items() if k != "pad_token"}))
