@@ -58,8 +58,11 @@ class Model:
 
     @cached_property
     def longest(self) -> int | None:
-        """Positions that the model has, or None where it has no limit; with a rotary embedding that changes once a batch
-        is longer than some length, that length: beyond it a sample's loss would depend on its neighbours."""
+        """Positions that the model has, or None where it has no limit.
+
+        With a rotary embedding that changes once a batch is longer than some length, that length: beyond it a sample's
+        loss would depend on its neighbours.
+        """
         config = self.network.config.get_text_config()
         rotary = getattr(config, "rope_parameters", None) or {}
         kinds = [rotary] if "rope_type" in rotary else [kind for kind in rotary.values() if isinstance(kind, dict)]

@@ -13,7 +13,7 @@ from torch import nn
 class Factors:
     """A LoRA on a bare parameter W, which the model sees as W + scaling * B A, expert by expert.
 
-    `a`, `b`: names of the factors A [experts * rank, in] and B [out, rank * experts].
+    `a`, `b`: names of the factors A [experts * rank, in] and B [out, rank * experts], empty where one is not chosen.
     """
 
     a: str
@@ -24,7 +24,7 @@ class Factors:
     experts: int
 
     def __str__(self) -> str:
-        return self.a
+        return self.a or self.b
 
     def of(self, expert: int) -> tuple[torch.Tensor, torch.Tensor]:
         """A [rank, in] and B [out, rank] of one expert."""

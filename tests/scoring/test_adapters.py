@@ -10,7 +10,7 @@ from peft import LoraConfig, get_peft_model
 from prism.model import Model
 from tests.conftest import tiny_gpt2, tiny_llama
 from tests.scoring.exactness import check_exact, encoded
-from tests.scoring.test_families import FAMILIES, build
+from tests.scoring.test_families import FAMILIES, build, with_lora
 
 Wrapped = Callable[[Any], Any]
 LINEAR = {"r": 3, "target_modules": "all-linear"}
@@ -87,6 +87,12 @@ def test_scores_and_norms_equal_per_sample_autograd(name: str, which: str, token
     model = Model(network.double(), tokenizer, which)
     said = check_exact(model, encoded(model), 1e-6 if name == "experts-transposed" else 1e-10)
     assert said.startswith("per-sample" if which == "all" and name in LOOPS_WITH_ALL else "streaming"), said
+
+
+@pytest.mark.parametrize("factor", ["lora_A", "lora_B"])
+def test_one_of_the_factors_of_experts(factor: str, tokenizer: Any) -> None:
+    model = Model(with_lora(mixtral(len(tokenizer))), tokenizer, factor)
+    assert check_exact(model, encoded(model)).startswith("streaming")
 
 
 def test_tokens_of_their_own_go_by_the_per_sample_engine(tokenizer: Any) -> None:
