@@ -11,7 +11,6 @@ The workers are those of `bergson build` and `bergson score`, called in this pro
 
 import argparse
 import shutil
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -75,7 +74,7 @@ def dataset(samples: Sequence[Sample]) -> Dataset:
 
 def prepare(workload: Workload, args: argparse.Namespace) -> common.Peer:
     disable_progress_bars()
-    scratch = Path(tempfile.mkdtemp(prefix="bergson-"))
+    scratch = common.scratch("bergson")
     model = str(workload.adapter if args.parameters == "lora" else workload.model)
 
     def config(folder: str, tokens: bool = False) -> IndexConfig:

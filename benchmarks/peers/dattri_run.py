@@ -7,7 +7,6 @@ and linear layers take the forward pass that forms no weight gradient.
 
 import argparse
 import re
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -76,7 +75,7 @@ def prepare(workload: Workload, args: argparse.Namespace) -> common.Peer:
     patterns = [f"^{re.escape(name)}$" for name in common.linear_modules(network, args.parameters)]
     hooks = HookManagerConfig(invasive_linear_io=patterns, capture_style=args.capture, include_frozen=True)
     query = [{key: value[0] for key, value in common.collate([workload.query]).items()}]
-    scratch = tempfile.mkdtemp(prefix="dattri-")
+    scratch = str(common.scratch("dattri"))
 
     def run(samples: Sequence[Sample]) -> tuple[float, common.Scores]:
         batches = common.plan(samples, args.batch_tokens)

@@ -1,7 +1,6 @@
 """Kronfluence: pairwise scores with the identity strategy, one query."""
 
 import argparse
-import tempfile
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -62,7 +61,7 @@ def prepare(workload: Workload, args: argparse.Namespace) -> common.Peer:
         task,
         cpu=True,
         disable_tqdm=True,
-        output_dir=tempfile.mkdtemp(prefix="kronfluence-"),
+        output_dir=str(common.scratch("kronfluence")),
     )
     analyzer.set_dataloader_kwargs(DataLoaderKwargs(collate_fn=single))
     analyzer.fit_all_factors("identity", [], factor_args=FactorArguments(strategy="identity"))
