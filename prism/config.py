@@ -48,6 +48,9 @@ class SelectConfig(BaseModel):
     lora_rank: int = _option("scoring", "Rank of a LoRA attached for scoring.", 16, ge=1)
     lora_alpha: int | None = _option("scoring", "Its alpha; twice the rank unless given.", None, ge=1)
     curvature: Literal["identity"] = _option("scoring", "Curvature of the SFT loss.", "identity")
+    engine: Literal["auto", "backward", "forward"] = _option(
+        "scoring", "Pass that scores: exact backward, faster forward, or what measures well enough.", "auto"
+    )
     gradient_norms: bool = _option("scoring", "Also gradient norms, at some cost.", False)
     responses: Literal["last", "all"] = _option("scoring", "Loss on the last assistant turn, or on all.", "last")
     plain: bool = _option("scoring", "Join prompt and completion as text, without the chat template.", False)

@@ -3,8 +3,9 @@
 import hashlib
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,11 +17,19 @@ from prism.files import write_whole
 BLANK = b"-" * 64  # where the checksum of a file will stand, while it is taken
 
 
-def seal(path: Path, table: pa.Table, rejected: Sequence[BadRow], fingerprint: str, beside: str = "") -> None:
-    """Write `table`; `beside` is the digest of what belongs with it."""
+def seal(
+    path: Path,
+    table: pa.Table,
+    rejected: Sequence[BadRow],
+    fingerprint: str,
+    beside: str = "",
+    notes: Mapping[str, Any] | None = None,
+) -> None:
+    """Write `table`; `beside` is the digest of what belongs with it, `notes` say how it came about."""
     metadata = {
         "prism.fingerprint": fingerprint,
         "prism.rejected": json.dumps([row.as_json() for row in rejected]),
+        "prism.notes": json.dumps(dict(notes or {})),
         "prism.checksum": BLANK,
     }
     buffer = io.BytesIO()
@@ -35,8 +44,10 @@ def seal(path: Path, table: pa.Table, rejected: Sequence[BadRow], fingerprint: s
     write_whole(path, _with(_checksum(blank, beside), blank, BLANK))
 
 
-def unseal(path: Path, schema: pa.Schema, fingerprint: str, beside: str = "") -> tuple[pa.Table, list[BadRow]] | None:
-    """The table and the rows set aside, or None where the file is missing, damaged, or was made by something else."""
+def unseal(
+    path: Path, schema: pa.Schema, fingerprint: str, beside: str = ""
+) -> tuple[pa.Table, list[BadRow], dict[str, Any]] | None:
+    """The table, the rows set aside, the notes; None where the file is missing, damaged or made by something else."""
     try:
         raw = path.read_bytes()
         table = pq.ParquetFile(pa.BufferReader(raw)).read(use_threads=False)
@@ -49,7 +60,8 @@ def unseal(path: Path, schema: pa.Schema, fingerprint: str, beside: str = "") ->
     bare = table.replace_schema_metadata(None)
     if metadata[b"prism.fingerprint"] != fingerprint.encode() or not bare.schema.equals(schema):
         return None
-    return bare, [BadRow(**row) for row in json.loads(metadata[b"prism.rejected"])]
+    rejected = [BadRow(**row) for row in json.loads(metadata[b"prism.rejected"])]
+    return bare, rejected, json.loads(metadata[b"prism.notes"])
 
 
 def _with(new: bytes, raw: bytes, old: bytes) -> bytes:

@@ -70,6 +70,13 @@ class Model:
         limits.append(getattr(config, "max_position_embeddings", None))
         return min((limit for limit in limits if limit is not None), default=None)
 
+    @cached_property
+    def owners(self) -> list[tuple[nn.Module, str, str]]:
+        """(module, its name for the parameter, the parameter's name in the network) of every use of a chosen one."""
+        names = {id(p): name for name, p in self.parameters.items()}
+        held = ((m, key, p) for m in self.network.modules() for key, p in m.named_parameters(recurse=False))
+        return [(module, key, names[id(p)]) for module, key, p in held if id(p) in names]
+
     @contextlib.contextmanager
     def requiring_grad(self) -> Iterator[None]:
         """The chosen parameters require gradients inside, and nothing does outside."""

@@ -170,6 +170,7 @@ def _measure_and_score(
             encoder,
             batch_tokens=config.batch_tokens,
             norms=config.gradient_norms,
+            engine=config.engine,
             store=folder.shards(),
             progress=progress,
         )

@@ -16,7 +16,7 @@ from prism.scoring.taps import Taps, Untappable
 class StreamingEngine:
     """Exact scores of a whole batch in one forward and backward pass, through `Taps`."""
 
-    name = "streaming"
+    name = "backward"
 
     def __init__(self, model: Model, directions: Mapping[str, torch.Tensor], norms: bool) -> None:
         self._model = model

@@ -1,8 +1,9 @@
 """Score shards: written whole or not at all, each with a checksum and the fingerprint of what made it."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import pyarrow as pa
 
@@ -19,6 +20,7 @@ class Shard:
 
     table: pa.Table
     rejected: list[BadRow]
+    notes: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def rows(self) -> int:
@@ -59,7 +61,7 @@ class Folder:
 
     def put(self, number: int, shard: Shard) -> None:
         self._path.mkdir(exist_ok=True)
-        seal(self._file(number), shard.table, shard.rejected, self._fingerprint)
+        seal(self._file(number), shard.table, shard.rejected, self._fingerprint, notes=shard.notes)
 
     def _file(self, number: int) -> Path:
         return self._path / f"shard-{number:06d}.parquet"

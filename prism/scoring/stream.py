@@ -1,23 +1,23 @@
 """The streaming pass: a pool in, a score table out, shard by shard."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import torch
 
-from prism.data import Encoded, Encoder, Pool, Row, collate, plan_batches
+from prism.data import Encoded, Encoder, Pool, Row
 from prism.errors import BadRow, RowError, stopped_at
 from prism.model import Model
 from prism.progress import Progress, Silent
 from prism.scoring.assemble import assemble
-from prism.scoring.choose import choose_engine
-from prism.scoring.engine import BatchScores, Engine
+from prism.scoring.choose import EngineName, choose_engine
+from prism.scoring.scorer import Scored, Scorer
 from prism.scoring.shards import SHARD_ROWS, Memory, Shard, ShardStore
 from prism.scoring.table import SCHEMA, ScoreTable
 from prism.target import Direction
@@ -42,6 +42,7 @@ def score_pool(
     *,
     batch_tokens: int = 8192,
     norms: bool = False,
+    engine: EngineName = "auto",
     shard_rows: int = SHARD_ROWS,
     store: ShardStore | None = None,
     progress: Progress | None = None,
@@ -49,13 +50,16 @@ def score_pool(
     """Score every row of `pool` by the inner product of its loss gradient with `direction` (METHOD eq. 8).
 
     Shards of `shard_rows` pool rows are sorted by length and batched under `batch_tokens` padded tokens; the plan is a
-    function of rows and arguments alone. Shards that `store` has already are not computed again.
+    function of rows and arguments alone, and of the memory where that does not suffice. Shards that `store` has already
+    are not computed again.
 
     Raises:
         DataError: a bad row where the pool stops at those, every row was rejected, or no score is finite.
+        ConfigError: the engine can't give what is asked for.
     """
     store, progress = store or Memory(), progress or Silent()
-    engine: Engine | None = None
+    scorer: Scorer | None = None
+    notes: list[Mapping[str, Any]] = []
     reused = 0
     total = len(pool)
     shards = math.ceil(total / shard_rows)
@@ -66,15 +70,20 @@ def score_pool(
                 raise stopped_at(ready.rejected[0])
             if isinstance(ready, Shard):
                 reused += ready.rows
+                notes.append(ready.notes)
                 progress.advance(ready.rows, 0)
                 continue
-            if engine is None and ready.encoded:
+            if scorer is None and ready.encoded:
                 probes = worker.submit(_probes, pool, encoder).result()  # a tokenizer bears one thread at a time
-                engine, sentence = choose_engine(model, [direction], norms=norms, probes=probes)
-                progress.note(sentence)
-            store.put(number, _score_shard(model, engine, ready, batch_tokens, progress))
-    details = {
-        "engine": engine.name if engine else "stored",
+                chosen = choose_engine(model, [direction], norms=norms, probes=probes, engine=engine, rows=total)
+                progress.note(chosen.why)
+                scorer = Scorer(model, chosen, 1, batch_tokens)
+                for note in notes:
+                    scorer.recall(note)
+            store.put(number, _score_shard(scorer, ready, progress))
+    details: dict[str, object] = {
+        "engine": scorer.engine.name if scorer else "stored",
+        "error": scorer.error if scorer else None,
         "reused": reused,
         "good": total,
         "read": total + len(pool.rejected),
@@ -119,40 +128,33 @@ def _prepare(rows: Sequence[Row], encoder: Encoder) -> Prepared:
     return prepared
 
 
-def _score_shard(
-    model: Model, engine: Engine | None, prepared: Prepared, batch_tokens: int, progress: Progress
-) -> Shard:
-    count = len(prepared.encoded)
-    loss, score, norm = np.full(count, np.nan), np.full(count, np.nan), np.full(count, np.nan)
-    for batch in plan_batches([len(e) for e in prepared.encoded], batch_tokens):
-        assert engine is not None
-        result = engine.score(collate([prepared.encoded[i] for i in batch]).to(model.device))
-        loss[batch], score[batch], norm[batch] = _columns(result)
-        progress.advance(len(batch), sum(len(prepared.encoded[i]) for i in batch))
+def _score_shard(scorer: Scorer | None, prepared: Prepared, progress: Progress) -> Shard:
+    if scorer is None:  # nothing could be encoded so far
+        scored = Scored(np.empty(0), np.empty((0, 1)), np.empty(0), np.empty(0, dtype=bool))
+    else:
+        scored = scorer.score(prepared.encoded, progress.advance)
+        if "halved_from" in scored.notes:
+            halved = scored.notes["batch_tokens"]
+            progress.note(f"out of memory: batches of at most {halved} tokens from here on")
     progress.advance(len(prepared.rejected), 0)
-    finite = np.isfinite(loss) & np.isfinite(score)
+    score = scored.scores[:, 0]
+    finite = np.isfinite(scored.losses) & np.isfinite(score)
     table = pa.table(
         [
             [row.index for row in prepared.rows],
             [row.id for row in prepared.rows],
             score,
-            loss,
+            scored.losses,
             [len(e) for e in prepared.encoded],
             [e.response_tokens for e in prepared.encoded],
-            pa.array(norm, from_pandas=True),
+            pa.array(scored.norms, from_pandas=True),
             [row.source for row in prepared.rows],
             [int(row.content, 16) for row in prepared.rows],
-            [_flag(e, ok) for e, ok in zip(prepared.encoded, finite, strict=True)],
+            [_flag(e, ok, fits) for e, ok, fits in zip(prepared.encoded, finite, scored.fits, strict=True)],
         ],
         schema=SCHEMA,
     )
-    return Shard(table, prepared.rejected)
-
-
-def _columns(result: BatchScores) -> np.ndarray:
-    norms = result.norms if result.norms is not None else torch.full_like(result.losses, torch.nan)
-    stacked: np.ndarray = torch.stack([result.losses, result.scores[:, 0], norms]).double().cpu().numpy()
-    return stacked
+    return Shard(table, prepared.rejected, scored.notes)
 
 
 def _probes(pool: Pool, encoder: Encoder) -> list[Encoded]:
@@ -166,7 +168,9 @@ def _probes(pool: Pool, encoder: Encoder) -> list[Encoded]:
     return found
 
 
-def _flag(encoded: Encoded, finite: bool) -> str:
+def _flag(encoded: Encoded, finite: bool, fits: bool) -> str:
+    if not fits:
+        return "too-long"
     if not finite:
         return "non-finite"
     return "truncated" if encoded.truncated else "ok"

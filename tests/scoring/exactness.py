@@ -30,8 +30,8 @@ def check_exact(model: Model, samples: Sequence[Encoded], bound: float = 1e-10) 
     the sentence that says which engine it was and why."""
     assert len({len(s) for s in samples}) > 2
     v = random_direction(model)
-    engine, sentence = choose_engine(model, [v], norms=True, probes=samples)
-    result = engine.score(collate(samples))
+    chosen = choose_engine(model, [v], norms=True, probes=samples)
+    result = chosen.engine.score(collate(samples))
     assert result.norms is not None
     for i, sample in enumerate(samples):
         loss, gradient = oracle.sample_gradient(model, sample)
@@ -40,4 +40,4 @@ def check_exact(model: Model, samples: Sequence[Encoded], bound: float = 1e-10) 
         assert abs(float(result.losses[i]) - loss) <= bound * loss
         assert abs(float(result.scores[i, 0]) - oracle.dot(gradient, v.tensors)) <= bound * size * v.norm()
         assert abs(float(result.norms[i]) - size) <= bound * size
-    return sentence
+    return chosen.why

@@ -65,7 +65,7 @@ def test_scores_and_norms_equal_per_sample_autograd(
     if direction == "target":
         v = measure_target(model, load_target(pair_rows), encoder).direction
     result = score_pool(model, pool, v, encoder, batch_tokens=150, norms=True)
-    assert result.details["engine"] == "streaming"
+    assert result.details["engine"] == "backward"
     scale = v.norm()
     bound = 1e-6 if name == "gemma2" else 1e-10  # Gemma's eager attention computes its softmax in float32
     for row, score, loss, size in zip(
@@ -86,7 +86,7 @@ def test_many_directions_in_one_pass(name: str, count: int, norms: bool, tokeniz
     encoder = model.encoder()
     samples = [encoder.row(row) for row in load_pool(pool_rows)]
     directions = [random_direction(model, seed) for seed in range(count)]
-    engine, _ = choose_engine(model, directions, norms=norms, probes=samples)
+    engine = choose_engine(model, directions, norms=norms, probes=samples).engine
     assert isinstance(engine, StreamingEngine)
     scores = engine.score(collate(samples)).scores
     for sample, row in zip(samples, scores, strict=True):
