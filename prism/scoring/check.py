@@ -75,15 +75,15 @@ def check_model(model: Model, samples: Sequence[Encoded]) -> CheckReport:
             f"{owner(model, name)} fails the self-check: the streamed products of {name} are off by {error:.1e} of its "
             "squared gradient norm (prism select will score this model sample by sample, exact but slow)"
         )
-    return CheckReport("streaming", "", len(found), error, name, owner(model, name) if name else "", tolerance)
+    return CheckReport("backward", "", len(found), error, name, owner(model, name) if name else "", tolerance)
 
 
 def self_check(model: Model, batch: Batch) -> tuple[float, str]:
-    """(largest relative error, parameter) of the streaming engine against autograd, by parameter, on the first sample
+    """(largest relative error, parameter) of the backward engine against autograd, by parameter, on the first sample
     of a batch; (NaN, "") where that sample's loss or gradient is not finite.
 
     Raises:
-        Untappable: the streaming engine can't be used for this model and these parameters.
+        Untappable: the backward engine can't be used for this model and these parameters.
         ModelError: the model can't be differentiated, or a sample's loss is not a function of the sample alone.
     """
     alone = single(batch, 0)

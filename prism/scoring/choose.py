@@ -66,7 +66,7 @@ def choose_engine(
 def _backward(
     model: Model, directions: Sequence[Direction], *, norms: bool, probes: Sequence[Encoded]
 ) -> tuple[Engine, str]:
-    """The streaming engine where it proves itself on `probes`, else the loop; with a sentence that says which and why.
+    """The backward engine where it proves itself on `probes`, else the loop; with a sentence that says which and why.
 
     The proof: with a sample's own autograd gradient as the direction, the streamed product of every parameter must be
     that parameter's squared gradient norm, in a batch with a longer neighbour. A parameter that a model uses behind its

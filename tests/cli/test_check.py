@@ -28,7 +28,7 @@ def save(tmp_path: Path, tokenizer: Any) -> Save:
 def test_a_model_that_streams(model_folder: Path) -> None:
     outcome = prism("check", model_folder)
     assert (outcome.code, outcome.err) == (0, "")
-    for said in ("LlamaForCausalLM", "backward engine", "of the squared gradient norm, on 5 samples", "(Linear)"):
+    for said in ("LlamaForCausalLM", "backward", "of the squared gradient norm, on 5 samples", "(Linear)"):
         assert said in outcome.out
 
 
@@ -51,7 +51,7 @@ def test_json_and_a_pool(model_folder: Path, pool_rows: Rows, write_jsonl: Calla
     )
     assert (outcome.code, outcome.err) == (0, "")
     report = json.loads(outcome.out)
-    assert (report["engine"], report["samples"], report["tolerance"]) == ("backward engine", 3, 1e-6)
+    assert (report["engine"], report["samples"], report["tolerance"]) == ("backward", 3, 1e-6)
     assert 0 <= report["error"] < 1e-10
     assert report["module"].startswith(report["parameter"].rpartition(".")[0])
 
@@ -63,7 +63,7 @@ def test_an_adapter(model_folder: Path, tmp_path: Path, tokenizer: Any) -> None:
     get_peft_model(tiny_llama(len(tokenizer)), config).save_pretrained(tmp_path / "adapter")
     outcome = prism("check", model_folder, "--adapter", tmp_path / "adapter", "--json")
     assert (outcome.code, outcome.err) == (0, "")
-    assert json.loads(outcome.out)["engine"] == "backward engine"
+    assert json.loads(outcome.out)["engine"] == "backward"
 
 
 def test_a_model_that_goes_sample_by_sample(save: Save, tokenizer: Any) -> None:

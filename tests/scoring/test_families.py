@@ -60,7 +60,7 @@ FAMILIES = {
     "mistral": Family("mistral", {**GROUPED, **DROPOUT, "sliding_window": 8}),
     "gemma": Family("gemma", {**SIZES, "num_key_value_heads": 1, "head_dim": 8}, ("all",)),
     "gemma2": Family(
-        "gemma2", {**GROUPED, **DROPOUT, "head_dim": 8, "query_pre_attn_scalar": 8, "sliding_window": 8}, ("all",)
+        "gemma2", {**GROUPED, **DROPOUT, "head_dim": 8, "query_pre_attn_scalar": 8, "sliding_window": 8}, EVERY
     ),
     "gemma3": Family(
         "gemma3_text",
@@ -108,7 +108,7 @@ FAMILIES = {
     "phi-moe": Family("phimoe", {**GROUPED, "num_local_experts": 4}),
     "cohere": Family("cohere", {**GROUPED, "use_qk_norm": True}, ("all",)),
     "gptj": Family("gptj", {**GPT2, "rotary_dim": 4}),
-    "bloom": Family("bloom", {"hidden_size": 16, "n_layer": 2, "n_head": 4}),
+    "bloom": Family("bloom", {"hidden_size": 16, "n_layer": 2, "n_head": 4}, EVERY),
     "mpt": Family("mpt", {"d_model": 16, "n_layers": 2, "n_heads": 4, "max_seq_len": 64}, EVERY),
     "gpt-bigcode": Family("gpt_bigcode", GPT2),
     "starcoder2": Family("starcoder2", {**GROUPED, "sliding_window": 8}),
