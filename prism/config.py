@@ -62,6 +62,7 @@ class SelectConfig(BaseModel):
     on_bad_row: Literal["skip", "stop"] = _option("display", "Set bad rows aside, or stop at the first.", "skip")
     trust_remote_code: bool = _option("scoring", "Run code that comes with a model.", False)
     allow_pickle: bool = _option("scoring", "Load pickle weights, which can run code.", False)
+    dry_run: bool = _option("display", "Run nothing: print the time, memory and disk that the run will take.", False)
     quiet: bool = _option("display", "Print errors only.", False)
     as_json: bool = _option("display", "Print the summary as one JSON object.", False, alias="json")
 

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from pyarrow import types
 from prism.errors import BadRow
 from prism.files import write_whole
 
+CHECKSUM = re.compile(rb"[0-9a-f]{64}")
 BLANK = b"-" * 64  # where the checksum of a file will stand, while it is taken
 
 
@@ -50,14 +52,13 @@ def unseal(
     """The table, the rows set aside, the notes; None where the file is missing, damaged or made by something else."""
     try:
         raw = path.read_bytes()
-        table = pq.ParquetFile(pa.BufferReader(raw)).read(use_threads=False)
-        metadata = table.schema.metadata or {}
-        found = metadata[b"prism.checksum"]
-        if _checksum(_with(BLANK, raw, found), beside) != found:
-            return None
-    except (OSError, KeyError, pa.ArrowException):
+    except OSError:
         return None
-    bare = table.replace_schema_metadata(None)
+    found = CHECKSUM.search(raw, max(0, raw.rfind(b"prism.checksum")))
+    if found is None or _checksum(_with(BLANK, raw, found[0]), beside) != found[0]:
+        return None
+    table = pq.ParquetFile(pa.BufferReader(raw)).read(use_threads=False)
+    metadata, bare = table.schema.metadata, table.replace_schema_metadata(None)
     if metadata[b"prism.fingerprint"] != fingerprint.encode() or not bare.schema.equals(schema):
         return None
     rejected = [BadRow(**row) for row in json.loads(metadata[b"prism.rejected"])]

@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterator
 from typing import IO, Any
 
-PIECE = 1 << 20
+PIECE = 1 << 18
 BLANK = " \t\n\r"
 NEAR_THE_END = 16  # longer than any literal, escape or delimiter that the end of a piece may cut in two
 DECODER = json.JSONDecoder()
@@ -53,12 +53,14 @@ class JsonPieces:
             try:
                 value, end = DECODER.raw_decode(self._text, self._at)
             except json.JSONDecodeError as error:
-                cut = error.msg.startswith("Unterminated string") or error.pos > len(self._text) - NEAR_THE_END
+                fault = self._fault(error.msg, error.pos)
+                cut = error.msg.startswith("Unterminated string") or self._is_near_the_end(error.pos)
                 if not (cut and self._more()):
-                    raise self._fault(error.msg, error.pos) from error
+                    raise fault from error
                 continue
-            if end < len(self._text) or not self._more():  # a number may go on in the next piece
-                self._at = end
+            length = end - self._at
+            if not self._is_near_the_end(end) or not self._more():  # a number may go on in the next piece
+                self._at += length
                 return value
 
     def _peek(self) -> str:
@@ -79,6 +81,9 @@ class JsonPieces:
     def _end(self) -> None:
         if self._peek():
             raise self._fault("Extra data", self._at)
+
+    def _is_near_the_end(self, place: int) -> bool:
+        return place > len(self._text) - NEAR_THE_END
 
     def _more(self) -> bool:
         """Read on, as much again as is pending; False at the end of the file."""

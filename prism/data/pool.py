@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Generic, Literal, Protocol, TypeVar, get_args
 
@@ -9,19 +10,27 @@ from prism.data.aside import BadRows
 from prism.data.forms import FIELDS, Columns, pair_messages, pool_messages
 from prism.data.readers import Item, Record
 from prism.data.rows import Ids, Pair, Row, content_hash, kind
-from prism.data.sources import Source, open_sources
+from prism.data.sources import ListSource, Source, open_sources
 from prism.errors import BadRow, ConfigError, DataError, RowError, stopped_at
 
 OnBadRow = Literal["skip", "stop"]
 LONGEST_REASON = 400
 
 
-class HasId(Protocol):
+class Kept(Protocol):
+    """What every kind of row knows of where it came from."""
+
     @property
-    def id(self) -> str: ...
+    def file(self) -> str: ...
+
+    @property
+    def line(self) -> int: ...
+
+    @property
+    def record(self) -> Record: ...
 
 
-T = TypeVar("T", bound=HasId)
+T = TypeVar("T", bound=Kept)
 Where = str | Path | Sequence[str | Path] | Sequence[Record]
 Normalise = Callable[[Record, Columns, Ids, Source, int, int], T]
 
@@ -101,6 +110,19 @@ class Rows(Generic[T]):
                 if wanted.upcoming is None and not wanted.open:
                     return
                 index += 1
+
+    def part(self, places: Iterable[int], piles: int = 1) -> "Rows[T]":
+        """The good rows at `places` (as in `pick`) as a set of their own, in memory, dealt to so many piles: with two,
+        the first, third, fifth, … row, then the second, fourth, …."""
+        rows = [row for row in self.pick(places) if not isinstance(row, BadRow)]
+        stems = {source.name: source.stem for source in self.sources}
+        sources = []
+        for pile in range(piles):
+            for name, group in groupby(rows[pile::piles], key=lambda row: row.file):
+                found = list(group)
+                lines = [row.line for row in found]
+                sources.append(ListSource([row.record for row in found], name, stems[name], lines))
+        return Rows(sources, self._normalise, self._columns, self.on_bad_row)
 
     def _row(self, item: Item, ids: Ids, source: Source, index: int) -> T | BadRow:
         line, record = item

@@ -88,15 +88,17 @@ class FileSource:
 
 @dataclass(frozen=True)
 class ListSource:
-    """Rows that a program already holds."""
+    """Rows that a program already holds; `lines` says where they lay, if not in this list."""
 
     records: Sequence[Record]
     name: str = "<list>"
     stem: str = "list"
+    lines: Sequence[int] | None = None
 
     def read(self, wanted: Wanted = everything) -> Iterator[Item | None]:
-        for place, record in enumerate(self.records):
-            yield (place + 1, as_record(record)) if wanted(place) else None
+        lines = self.lines or range(1, len(self.records) + 1)
+        for place, (line, record) in enumerate(zip(lines, self.records, strict=True)):
+            yield (line, as_record(record)) if wanted(place) else None
 
     def fingerprint(self) -> str:
         digest = hashlib.sha256()

@@ -1,12 +1,16 @@
 """Pools and targets: ids, sources, bad rows, and random rows that must end as rows or reasons."""
 
 import contextlib
+import csv
 import json
 import random
+import tracemalloc
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from prism.data import Encoder, load_pool, load_target, open_pool, open_target
@@ -149,6 +153,58 @@ class TestBadRows:
         record = row(extra={"deep": [1, None, float("inf")]}, lone="\udc00", huge=10**400)
         (found,) = load_pool([record])
         assert found.record == record
+
+
+class TestParts:
+    def test_a_part_is_a_pool(self, write_jsonl: Writer) -> None:
+        files = [write_jsonl(f"{name}.jsonl", [row(name + str(i), id=f"{name}{i}") for i in range(3)]) for name in "ab"]
+        pool = load_pool(files)
+        part = pool.part([0, 2, 4])
+        assert [(r.id, r.file, r.line, r.source) for r in part] == [
+            (r.id, r.file, r.line, r.source) for i, r in enumerate(pool) if i in (0, 2, 4)
+        ]
+        assert len(part) == 3 and not part.rejected
+        assert [r.id for r in part.part([1, 2])] == ["a2", "b1"]
+
+    def test_it_can_be_dealt_to_piles(self) -> None:
+        pool = load_pool([row(str(i), id=i) for i in range(7)])
+        assert [r.id for r in pool.part(range(7), piles=3)] == ["0", "3", "6", "1", "4", "2", "5"]
+
+    def test_bad_rows_are_left_out_and_columns_kept(self) -> None:
+        pool = load_pool([{"q": "x", "a": "y"}, {}, {"q": "z", "a": "y"}], columns={"prompt": "q", "completion": "a"})
+        assert [r.line for r in pool.part([0, 1, 2])] == [1, 3]
+
+    def test_places_that_are_not_there(self) -> None:
+        assert len(load_pool([row()]).part([0, 5])) == 1
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".json", ".csv", ".parquet"])
+def test_memory_does_not_grow_with_the_pool(suffix: str, tmp_path: Path) -> None:
+    def peak(rows: int) -> int:
+        path = tmp_path / f"{rows}{suffix}"
+        write(path, [{"id": f"row {i}", "prompt": f"q{i}", "completion": "a" * 200} for i in range(rows)])
+        tracemalloc.start()
+        try:
+            assert len(open_pool(path)) == rows
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    def write(path: Path, rows: Rows) -> None:
+        if suffix == ".parquet":
+            pq.write_table(pa.Table.from_pylist(rows), path)
+            return
+        with path.open("w", newline="") as file:
+            if suffix == ".csv":
+                table = csv.DictWriter(file, list(rows[0]))
+                table.writeheader()
+                table.writerows(rows)
+            elif suffix == ".json":
+                json.dump(rows, file)
+            else:
+                file.writelines(json.dumps(row) + "\n" for row in rows)
+
+    assert peak(10_000) - peak(5_000) < 100 * 5_000  # a row that stayed would take more than 300 bytes
 
 
 NAMES = (

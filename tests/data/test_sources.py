@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from prism.data import load_pool, open_pool
+from prism.data import Row, load_pool, open_pool
 from prism.data.sources import open_sources
 from prism.errors import DataError
 from tests.conftest import Rows
@@ -75,6 +75,51 @@ def test_every_format(name: str, kind: Callable[[Any], Any], tmp_path: Path) -> 
     assert {row.source for row in pool} == {name.split(".")[0]}
     assert {row.file for row in pool} == {str(path)}
     assert [dict(row.record) for row in pool] == ROWS
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_every_format_can_be_read_in_part(name: str, tmp_path: Path) -> None:
+    WRITERS[name](tmp_path / name)
+    pool = load_pool([tmp_path / name, write_rows(tmp_path / "more.jsonl", 4)])
+    rows = list(pool)
+    assert [row.index for row in rows] == list(range(7))
+    for places in ([], [0], [2], [3], [0, 2, 6], [1, 4, 5], list(range(7))):
+        assert list(pool.pick(places)) == [rows[i] for i in places]
+    assert list(pool.pick([5, 7, 99])) == [rows[5]]
+
+
+def write_rows(path: Path, count: int) -> Path:
+    path.write_text("".join(json.dumps({"prompt": "q", "completion": f"more {i}"}) + "\n" for i in range(count)))
+    return path
+
+
+def test_parts_of_long_tables(tmp_path: Path) -> None:
+    rows = [{"prompt": f"q{i}", "completion": f"a{i}"} for i in range(2500)]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "p.parquet", row_group_size=700)
+    datasets.Dataset.from_list(rows).save_to_disk(str(tmp_path / "saved"))
+    places = [0, 1023, 1024, 1025, 2047, 2048, 2499]
+    for name in ("p.parquet", "saved"):
+        found = list(load_pool(tmp_path / name).pick(places))
+        assert [(row.index, dict(row.record)) for row in found if isinstance(row, Row)] == [
+            (i, rows[i]) for i in places
+        ]
+
+
+@pytest.mark.parametrize("name", ["array.json", "pool.csv", "pool.jsonl"])
+def test_bad_rows_keep_their_places_in_a_part(name: str, tmp_path: Path) -> None:
+    text = {
+        "array.json": '[{"prompt": "q", "completion": "a"}, 5, {"prompt": "q", "completion": "b"}]',
+        "pool.csv": "prompt,completion\nq,a\nfew\nq,b\n",
+        "pool.jsonl": '{"prompt": "q", "completion": "a"}\n\n{broken\n\n{"prompt": "q", "completion": "b"}\n',
+    }
+    (tmp_path / name).write_text(text[name])
+    pool = load_pool(tmp_path / name)
+    (bad,) = pool.rejected
+    first, last = pool
+    assert (first.index, last.index) == (0, 2)
+    assert list(pool.pick([0, 1, 2])) == [first, bad, last]
+    assert list(pool.pick([1])) == [bad]
+    assert list(pool.pick([2])) == [last]
 
 
 @pytest.mark.parametrize("name", WRITERS)

@@ -1,0 +1,210 @@
+"""What a run will take, from a handful of its batches: `prism select --dry-run`."""
+
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from prism.budget import Budget
+from prism.config import SelectConfig
+from prism.curvature import Identity
+from prism.data import Pool
+from prism.progress import Progress, Silent
+from prism.run.clock import Clock
+from prism.run.folder import RunFiles, unwritable
+from prism.run.prepare import Job, load, open_job
+from prism.run.provenance import MACHINE
+from prism.run.select import stored_run
+from prism.run.summary import peak_memory_mb, resident_memory_mb
+from prism.run.trial import Bench, spread
+from prism.scoring import ScoreTable
+from prism.scoring.shards import SHARD_ROWS
+from prism.sealed import seal
+from prism.selection import select
+from prism.target import MeasuredTarget
+
+SAMPLE = 4 * SHARD_ROWS  # rows of the pool that are looked at
+PAIRS = 128
+READING_BYTES = 50  # of memory that telling ids apart takes for each row of the pool
+RANKING_BYTES = 40  # of memory that ranking takes for each scored row, beside the table
+SELECTED = "selected.jsonl"
+Figures = dict[str, Any]
+
+
+def estimate_run(config: SelectConfig, progress: Progress | None = None) -> Figures:
+    """JSON-ready figures of what `run_select` with this config will take: seconds by phase, memory, bytes on disk.
+
+    Pool and target are read once, as the run does; a spread sample of both is measured with the real model. What the
+    run folder holds already is counted as done, and nothing is written there.
+
+    Raises:
+        PrismError: what the run itself would refuse before its last phase.
+    """
+    progress, clock = progress or Silent(), Clock()
+    config = config.absolute()
+    job = open_job(config)
+    folder = RunFiles(Path(config.out))
+    with _scratch(folder.path) as scratch:
+        with clock.phase("reading"):
+            this = job.identity()
+            folder.check(this, but=MACHINE if folder.finished else ())
+            stored = stored_run(folder, job.pool)
+        if stored is not None:
+            return _selection_only(config, *stored, clock, scratch)
+        folder.check(this)
+        progress.note("reading pool and target")
+        with clock.phase("reading"):
+            job.require_data()
+        return _all_phases(job, folder, clock, scratch, progress)
+
+
+def _selection_only(
+    config: SelectConfig, measured: MeasuredTarget, scores: ScoreTable, clock: Clock, scratch: Path
+) -> Figures:
+    """Of a run whose scores are all there: selecting once more takes so little that it is done, elsewhere."""
+    with clock.phase("selection"):
+        select(scores, **config.stage("selection")).save(scratch / SELECTED)
+    rows = {"good": scores.details["good"], "rejected": len(scores.rejected), "stored": scores.details["good"]}
+    disk = {
+        "scores": sum(file.stat().st_size for file in Path(config.out).glob("scores/*.parquet")),
+        "direction": _direction_bytes(measured),
+        "selected": (scratch / SELECTED).stat().st_size,
+        "rejected": (Path(config.out) / "rejected.jsonl").stat().st_size,
+    }
+    return {
+        "rows": rows,
+        "pairs": measured.table.num_rows,
+        "measured": dict.fromkeys(("rows", "batches", "tokens", "seconds"), 0),
+        "engine": scores.details["engine"],
+        **_totals(clock, peak_memory_mb(), disk, scratch),
+    }
+
+
+def _all_phases(job: Job, folder: RunFiles, clock: Clock, scratch: Path, progress: Progress) -> Figures:
+    config, good = job.config, len(job.pool)
+    with clock.phase("loading"):
+        model, encoder = load(config, progress)
+    bench = Bench(model, encoder, config, scratch)
+    progress.note("measuring a sample of target and pool")
+    measured = _try_target(job, folder, bench, clock)
+    read = clock.phases["reading"] / (good + len(job.pool.rejected))
+    sample, picking = _sample(job.pool, config.seed)
+    tokens, passes = bench.scoring(sample, Identity().solve(measured.direction))
+    token, scores = float(np.mean([p.token for p in passes[1:]])), passes[-1].scores
+    progress.note(f"{scores.details['engine']} engine")
+    shards = [folder.shards().get(number) for number in range(-(-good // SHARD_ROWS))]
+    stored = sum(shard.rows for shard in shards if shard is not None)
+    todo = (good - stored) * tokens * token + stored * read + len(shards) * passes[-1].gather
+    clock.phases["scoring"] = passes[0].start + todo
+    chosen = _chosen(config, scores, good)
+    each, size = _try_selection(config, scores, chosen / good, scratch)
+    clock.phases["selection"] = max(0.0, picking - len(sample) * read) + good * each
+    ranking = resident_memory_mb() + (good * (scores.table.nbytes / len(scores) + RANKING_BYTES)) / (1 << 20)
+    memory = max(peak_memory_mb() + (good * READING_BYTES) / (1 << 20), ranking)
+    rejected = (row for rows in (job.target.rejected, job.pool.rejected) for row in rows)
+    disk = {
+        "scores": _shard_bytes(scores, good, scratch),
+        "direction": _direction_bytes(measured),
+        "selected": round(chosen * size),
+        "rejected": sum(len(json.dumps(row.as_json())) + 1 for row in rejected),
+    }
+    return {
+        "rows": {"good": good, "rejected": len(job.pool.rejected), "stored": stored},
+        "pairs": len(job.target),
+        "measured": {
+            "rows": sum(p.rows for p in passes),
+            "batches": sum(p.batches for p in passes),
+            "tokens": sum(p.tokens for p in passes),
+            "seconds": round(sum(p.seconds for p in passes), 2),
+        },
+        "engine": scores.details["engine"],
+        **_totals(clock, round(memory), disk, scratch),
+    }
+
+
+def _totals(clock: Clock, memory: int, disk: dict[str, int], scratch: Path) -> Figures:
+    device = torch.cuda.max_memory_reserved() >> 20 if torch.cuda.is_available() else None
+    phases = {name: round(seconds, 2) for name, seconds in clock.phases.items()}
+    return {
+        "seconds": round(sum(clock.phases.values()), 2),
+        "phases": phases,
+        "peak_memory_mb": memory,
+        "device_memory_mb": device,
+        "disk_bytes": {**disk, "total": sum(disk.values()), "free": shutil.disk_usage(scratch).free},
+        "dry_run_seconds": round(clock.total, 2),
+    }
+
+
+def _try_target(job: Job, folder: RunFiles, bench: Bench, clock: Clock) -> MeasuredTarget:
+    with clock.phase("target"):
+        stored = folder.load_target()
+    if stored is not None:
+        return stored
+    trial = bench.target(job.target, spread(job.target, min(PAIRS, len(job.target))))
+    clock.phases["target"] = trial.seconds
+    return trial.measured
+
+
+def _sample(pool: Pool, seed: int) -> tuple[Pool, float]:
+    """Rows from all over a pool, one at random out of each of so many equal parts, and the seconds it took."""
+    began = time.monotonic()
+    read = len(pool) + len(pool.rejected)
+    count = min(SAMPLE, read)
+    places = ((np.arange(count) + np.random.default_rng(seed).random(count)) * (read / count)).astype(np.int64)
+    sample = pool.part(np.unique(places).tolist())
+    return sample if len(sample) else pool, time.monotonic() - began
+
+
+def _chosen(config: SelectConfig, scores: ScoreTable, good: int) -> int:
+    """How many rows the budget will take."""
+    budget = Budget.parse(config.budget)
+    if budget.unit == "tokens":
+        return max(1, min(good, int(float(budget.amount) / scores.column("response_tokens").mean())))
+    return budget.resolve(good, 0)[0]
+
+
+def _try_selection(config: SelectConfig, scores: ScoreTable, share: float, scratch: Path) -> tuple[float, float]:
+    """(seconds for each scored row, bytes for each chosen one) of a selection."""
+    began = time.monotonic()
+    selection = select(scores, budget=f"{max(1e-6, 100 * share):f}%", order=config.order, keep_duplicates=True)
+    selection.save(scratch / SELECTED)
+    return (time.monotonic() - began) / len(scores), (scratch / SELECTED).stat().st_size / len(selection)
+
+
+def _shard_bytes(scores: ScoreTable, good: int, scratch: Path) -> int:
+    """Of all shards on disk: what each takes at least, and what its rows take."""
+
+    def size(rows: int) -> int:
+        seal(scratch / "shard.parquet", scores.table.slice(0, rows).combine_chunks(), (), "")
+        return (scratch / "shard.parquet").stat().st_size
+
+    rows = min(SHARD_ROWS, len(scores))
+    least = size(0)
+    return round(-(-good // SHARD_ROWS) * least + good * (size(rows) - least) / rows)
+
+
+def _direction_bytes(measured: MeasuredTarget) -> int:
+    return sum(tensor.nbytes for tensor in measured.direction.tensors.values())
+
+
+@contextmanager
+def _scratch(out: Path) -> Iterator[Path]:
+    """A folder for what is tried out, gone afterwards; where a new run folder will lie, which shows that it can.
+
+    Raises:
+        RunError: it can't.
+    """
+    beside = None if out.exists() else next(folder for folder in out.parents if folder.exists())
+    try:
+        folder = tempfile.TemporaryDirectory(prefix=".prism-", dir=beside)
+    except OSError as error:
+        raise unwritable(out, error) from error
+    with folder as path:
+        yield Path(path)
