@@ -24,8 +24,7 @@ from prism.run.provenance import MACHINE
 from prism.run.select import stored_run
 from prism.run.summary import peak_memory_mb, resident_memory_mb
 from prism.run.trial import Bench, spread
-from prism.scoring import ScoreTable
-from prism.scoring.shards import SHARD_ROWS
+from prism.scoring import SHARD_ROWS, ScoreTable
 from prism.sealed import seal
 from prism.selection import select
 from prism.target import MeasuredTarget
@@ -96,15 +95,18 @@ def _all_phases(job: Job, folder: RunFiles, clock: Clock, scratch: Path, progres
     measured = _try_target(job, folder, bench, clock)
     read = clock.phases["reading"] / (good + len(job.pool.rejected))
     sample, picking = _sample(job.pool, config.seed)
-    tokens, passes = bench.scoring(sample, Identity().solve(measured.direction))
+    direction, began = Identity().solve(measured.direction), time.monotonic()
+    chosen = bench.engine(job.pool, direction)
+    choosing = time.monotonic() - began
+    progress.note(chosen.why)
+    tokens, passes = bench.scoring(sample, direction, chosen)
     token, scores = float(np.mean([p.token for p in passes[1:]])), passes[-1].scores
-    progress.note(f"{scores.details['engine']} engine")
     shards = [folder.shards().get(number) for number in range(-(-good // SHARD_ROWS))]
     stored = sum(shard.rows for shard in shards if shard is not None)
     todo = (good - stored) * tokens * token + stored * read + len(shards) * passes[-1].gather
-    clock.phases["scoring"] = passes[0].start + todo
-    chosen = _chosen(config, scores, good)
-    each, size = _try_selection(config, scores, chosen / good, scratch)
+    clock.phases["scoring"] = choosing + passes[0].start + todo
+    count = _count(config, scores, good)
+    each, size = _try_selection(config, scores, count / good, scratch)
     clock.phases["selection"] = max(0.0, picking - len(sample) * read) + good * each
     ranking = resident_memory_mb() + (good * (scores.table.nbytes / len(scores) + RANKING_BYTES)) / (1 << 20)
     memory = max(peak_memory_mb() + (good * READING_BYTES) / (1 << 20), ranking)
@@ -112,7 +114,7 @@ def _all_phases(job: Job, folder: RunFiles, clock: Clock, scratch: Path, progres
     disk = {
         "scores": _shard_bytes(scores, good, scratch),
         "direction": _direction_bytes(measured),
-        "selected": round(chosen * size),
+        "selected": round(count * size),
         "rejected": sum(len(json.dumps(row.as_json())) + 1 for row in rejected),
     }
     return {
@@ -162,7 +164,7 @@ def _sample(pool: Pool, seed: int) -> tuple[Pool, float]:
     return sample if len(sample) else pool, time.monotonic() - began
 
 
-def _chosen(config: SelectConfig, scores: ScoreTable, good: int) -> int:
+def _count(config: SelectConfig, scores: ScoreTable, good: int) -> int:
     """How many rows the budget will take."""
     budget = Budget.parse(config.budget)
     if budget.unit == "tokens":

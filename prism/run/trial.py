@@ -12,8 +12,7 @@ from prism.config import SelectConfig
 from prism.data import Encoder, Pair, Pool, Row, Rows, Target, plan_batches
 from prism.errors import RowError
 from prism.model import Model
-from prism.scoring import Folder, ScoreTable, score_pool
-from prism.scoring.shards import SHARD_ROWS, Shard
+from prism.scoring import SHARD_ROWS, Chosen, Folder, ScoreTable, Shard, choose_engine, first_encoded, score_pool
 from prism.target import Direction, MeasuredTarget, encode_pairs, measure_target, pair_lengths
 
 T = TypeVar("T", Row, Pair)
@@ -95,7 +94,13 @@ class Bench:
         rate = (last - first) / (tokens - first_tokens) if len(watch.done) > 1 else (last - watch.began) / tokens
         return TargetTrial(measured, seconds + rate * tokens * (len(target) / len(part) - 1))
 
-    def scoring(self, sample: Pool, direction: Direction) -> tuple[float, list[Pass]]:
+    def engine(self, pool: Pool, direction: Direction) -> Chosen:
+        """The engine that a run takes for a pool."""
+        probes = first_encoded(pool, self.encoder)
+        norms, engine = self.config.gradient_norms, self.config.engine
+        return choose_engine(self.model, [direction], norms=norms, probes=probes, engine=engine, rows=len(pool))
+
+    def scoring(self, sample: Pool, direction: Direction, chosen: Chosen) -> tuple[float, list[Pass]]:
         """(padded tokens per row, passes) of a sample: the first pass warms up, the others take some seconds.
 
         They score as much of the sample as there is time for, spread as wide, dealt to a few shards of up to the usual
@@ -103,13 +108,15 @@ class Bench:
         """
         tokens = max(1.0, sum(map(sum, self.plan(sample, SHARD_ROWS))) / len(sample))
         few = min(len(sample), max(1, math.ceil(self.config.batch_tokens / tokens)))
-        passes = [self._pass(spread(sample, few), 1, direction)]
+        passes = [self._pass(spread(sample, few), 1, direction, chosen)]
         affordable = TOO_LONG / (passes[0].token * tokens)
         rows = int(min(len(sample), max(PILES * few, affordable)))
         while sum(p.seconds for p in passes[1:]) < LONG_ENOUGH and len(passes) <= PILES:
-            passes.append(self._pass(spread(sample, rows, PILES), PILES, direction))
+            passes.append(self._pass(spread(sample, rows, PILES), PILES, direction, chosen))
         if rows < len(sample):
-            self._pass(self._longest(sample, few), 1, direction)  # which may take more memory than any of the others
+            self._pass(
+                self._longest(sample, few), 1, direction, chosen
+            )  # which may take more memory than any of the others
         return tokens, passes
 
     def plan(self, pool: Pool, shard_rows: int) -> list[list[int]]:
@@ -122,7 +129,7 @@ class Bench:
         plans = ((shard, plan_batches(shard, self.config.batch_tokens)) for shard in shards)
         return [[len(batch) * max(shard[i] for i in batch) for batch in plan] for shard, plan in plans]
 
-    def _pass(self, part: Pool, piles: int, direction: Direction) -> Pass:
+    def _pass(self, part: Pool, piles: int, direction: Direction, chosen: Chosen) -> Pass:
         shard_rows = math.ceil(len(part) / piles)
         plan = self.plan(part, shard_rows)
         watch = Watch()
@@ -135,6 +142,7 @@ class Bench:
                 self.encoder,
                 batch_tokens=self.config.batch_tokens,
                 norms=self.config.gradient_norms,
+                chosen=chosen,
                 shard_rows=shard_rows,
                 store=store,
                 progress=watch,

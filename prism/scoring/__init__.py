@@ -1,16 +1,21 @@
 """One streaming pass: a direction in, a score table out."""
 
 from prism.scoring.assemble import stored_scores
-from prism.scoring.choose import EngineName
-from prism.scoring.shards import Folder, ShardStore
-from prism.scoring.stream import score_pool
+from prism.scoring.choose import Chosen, EngineName, choose_engine
+from prism.scoring.shards import SHARD_ROWS, Folder, Shard, ShardStore
+from prism.scoring.stream import first_encoded, score_pool
 from prism.scoring.table import ScoreTable, quantiles, repeated_values
 
 __all__ = [
+    "SHARD_ROWS",
+    "Chosen",
     "EngineName",
     "Folder",
     "ScoreTable",
+    "Shard",
     "ShardStore",
+    "choose_engine",
+    "first_encoded",
     "quantiles",
     "repeated_values",
     "score_pool",

@@ -16,7 +16,7 @@ from prism.errors import BadRow, RowError, stopped_at
 from prism.model import Model
 from prism.progress import Progress, Silent
 from prism.scoring.assemble import assemble
-from prism.scoring.choose import EngineName, choose_engine
+from prism.scoring.choose import Chosen, EngineName, choose_engine
 from prism.scoring.scorer import Scored, Scorer
 from prism.scoring.shards import SHARD_ROWS, Memory, Shard, ShardStore
 from prism.scoring.table import SCHEMA, ScoreTable
@@ -43,6 +43,7 @@ def score_pool(
     batch_tokens: int = 8192,
     norms: bool = False,
     engine: EngineName = "auto",
+    chosen: Chosen | None = None,
     shard_rows: int = SHARD_ROWS,
     store: ShardStore | None = None,
     progress: Progress | None = None,
@@ -51,7 +52,7 @@ def score_pool(
 
     Shards of `shard_rows` pool rows are sorted by length and batched under `batch_tokens` padded tokens; the plan is a
     function of rows and arguments alone, and of the memory where that does not suffice. Shards that `store` has already
-    are not computed again.
+    are not computed again. The engine is chosen on the first samples, unless it is `chosen` already.
 
     Raises:
         DataError: a bad row where the pool stops at those, every row was rejected, or no score is finite.
@@ -74,8 +75,9 @@ def score_pool(
                 progress.advance(ready.rows, 0)
                 continue
             if scorer is None and ready.encoded:
-                probes = worker.submit(_probes, pool, encoder).result()  # a tokenizer bears one thread at a time
-                chosen = choose_engine(model, [direction], norms=norms, probes=probes, engine=engine, rows=total)
+                if chosen is None:
+                    probes = worker.submit(first_encoded, pool, encoder).result()  # a tokenizer bears but one thread
+                    chosen = choose_engine(model, [direction], norms=norms, probes=probes, engine=engine, rows=total)
                 progress.note(chosen.why)
                 scorer = Scorer(model, chosen, 1, batch_tokens)
                 for note in notes:
@@ -157,7 +159,7 @@ def _score_shard(scorer: Scorer | None, prepared: Prepared, progress: Progress) 
     return Shard(table, prepared.rejected, scored.notes)
 
 
-def _probes(pool: Pool, encoder: Encoder) -> list[Encoded]:
+def first_encoded(pool: Pool, encoder: Encoder) -> list[Encoded]:
     """Samples on which the engine proves itself: the pool's first, so that a resumed run takes the same ones."""
     found: list[Encoded] = []
     for row in pool:
