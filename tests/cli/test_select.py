@@ -144,6 +144,53 @@ def test_the_written_config_repeats_the_run(job: Job) -> None:
     assert {**first, "out": None} == {**second, "out": None}
 
 
+class TestDryRun:
+    def test_a_table(self, job: Job) -> None:
+        outcome = job.select("--dry-run")
+        assert outcome.code == 0 and not job.out.exists()
+        for word in (
+            "the run will take",
+            "scoring",
+            "peak memory",
+            "scores on disk",
+            "free",
+            "7 good rows, 0 rejected",
+        ):
+            assert word in outcome.out
+        assert "measuring a sample" in outcome.err
+
+    def test_an_object(self, job: Job) -> None:
+        outcome = job.select("--dry-run", "--json")
+        assert strict(outcome.out)["rows"]["good"] == 7 and outcome.err == ""
+        assert job.select("--dry-run", "--quiet").out == "" and not job.out.exists()
+
+    def test_it_may_stand_in_a_config(self, job: Job) -> None:
+        config = {"model": str(job.model), "pool": str(job.pool), "target": str(job.target), "dry-run": True}
+        (job.folder / "job.yaml").write_text(yaml.safe_dump({**config, "out": str(job.out)}))
+        assert "the run will take" in prism("select", "--config", job.folder / "job.yaml").out
+        assert prism("select", "--config", job.folder / "job.yaml", "--no-dry-run", "--quiet").code == 0
+        assert yaml.safe_load((job.out / "config.yaml").read_text())["dry_run"] is False
+
+    def test_a_finished_run(self, job: Job) -> None:
+        job.select("--quiet")
+        before = sorted(job.out.iterdir())
+        outcome = job.select("--dry-run")
+        assert "7 scored already" in outcome.out and sorted(job.out.iterdir()) == before
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"pool": "missing.jsonl"}, "missing.jsonl does not exist"),
+            ({"budget": "20"}, "budget 20 is above the pool's 7 samples"),
+            ({"budget": "lots"}, "budget 'lots' is not a share"),
+            ({"parameters": "zzz"}, "matches no parameter name"),
+            ({"out": "/proc/prism/run"}, "the run folder /proc/prism/run can't be written"),
+        ],
+    )
+    def test_it_refuses(self, job: Job, options: dict[str, Any], message: str) -> None:
+        assert message in job.refused("--dry-run", **options)
+
+
 def test_columns_of_other_names(job: Job, write_jsonl: Write) -> None:
     pool = write_jsonl("other.jsonl", [{"frage": q, "antwort": a} for q, a in TEXTS])
     target = write_jsonl("pairs2.jsonl", [{"q": "Hi", "good": "Hello!", "bad": "Go away."}])

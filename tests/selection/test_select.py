@@ -4,6 +4,7 @@ import datetime
 import json
 import math
 import random
+import tracemalloc
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -229,3 +230,42 @@ class TestSave:
         with pytest.raises(DataError, match=reason):
             selection.save(tmp_path / "selected.jsonl")
         assert not (tmp_path / "selected.jsonl").exists()
+
+
+class TestMany:
+    """Large selections against the rule, row by row."""
+
+    @pytest.mark.parametrize("seed", range(8))
+    def test_the_rule(self, seed: int) -> None:
+        draw = random.Random(seed)
+        rows = [
+            {"id": f"{i:04}", "prompt": "q", "completion": f"a{draw.randrange(300)}", "source": f"s{draw.randrange(4)}"}
+            for i in range(400)
+        ]
+        values = [draw.choice([NAN, *map(float, range(20))]) for _ in rows]
+        cap, budget, keep = draw.choice([None, 5, 40]), draw.choice([10, 100, 400]), draw.random() < 0.3
+        selection = select(make_scores(rows, values), budget=budget, cap_per_source=cap, keep_duplicates=keep)
+        expected: list[dict[str, Any]] = []
+        finite = [(-value, row["id"], row) for value, row in zip(values, rows, strict=True) if not math.isnan(value)]
+        for _, _, row in sorted(finite, key=lambda ranked: ranked[:2]):
+            same = [r for r in expected if r["completion"] == row["completion"]]
+            full = cap is not None and sum(r["source"] == row["source"] for r in expected) >= cap
+            if not (same and not keep) and not full and len(expected) < budget:
+                expected.append(row)
+        assert selection.ids == [row["id"] for row in expected]
+
+    def test_saving_takes_no_memory(self, tmp_path: Path) -> None:
+        def peak(count: int) -> int:
+            path = tmp_path / f"{count}.jsonl"
+            rows = ({"id": str(i), "prompt": "q", "completion": f"{i} " + "a" * 1000} for i in range(count))
+            path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+            selection = select(make_scores(path, [float(i % 7) for i in range(count)]), budget="100%")
+            tracemalloc.start()
+            try:
+                selection.save(tmp_path / "selected.jsonl")
+                return tracemalloc.get_traced_memory()[1]
+            finally:
+                tracemalloc.stop()
+
+        assert peak(3000) - peak(1500) < 300 * 1500  # the rows take more than 1,000 bytes each
+        assert len((tmp_path / "selected.jsonl").read_text().splitlines()) == 1500
