@@ -3,7 +3,8 @@
     python benchmarks/growth.py --data ../shared/data --model ../shared/models/stories260K --rows 1000 10000 100000
 
 The rows are made of the words of real pool files, at most 32 tokens each, the same for the same seed; half of them
-have ids of their own. Every run is a process of its own, so that its peak memory is its own.
+have ids of their own. Of each size a dry run foretells the figures, a first run scores and selects, and a second one
+selects again from the stored scores. Every run is a process of its own, so that its peak memory is its own.
 """
 
 import argparse
@@ -96,6 +97,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with pool/*.jsonl")
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--rows", type=int, nargs="+", default=[1_000, 10_000, 100_000, 1_000_000])
+    parser.add_argument("--engine", default="auto")
     parser.add_argument("--work", type=Path, default=Path("/tmp/prism-growth"), help="pools and run folders land here")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
@@ -109,13 +111,16 @@ def main() -> None:
             write_rows(pool, short_rows(words, tokenizer, rows, args.seed))
         out = args.work / f"run-{rows}-{time.time_ns()}"
         options = ["select", "--model", args.model, "--pool", pool, "--target", target, "--out", out, "--json"]
-        options += ["--dtype", "float32", "--parameters", "linear", "--max-length", LONGEST]
-        for what in ("first", "again"):
-            seconds, peak, printed = run([str(word) for word in options])
-            summary = json.loads(printed)
-            said = {"rows": rows, "run": what, "seconds": round(seconds, 1), "rows/s": round(rows / seconds)}
-            phases = {f"{k} s": round(v, 1) for k, v in summary.get("phases", {}).items()}
-            print(json.dumps({**said, "peak MiB": round(peak), **phases}), flush=True)
+        options += ["--dtype", "float32", "--parameters", "linear", "--max-length", LONGEST, "--engine", args.engine]
+        for what, more in (("dry", ["--dry-run"]), ("first", []), ("again", [])):
+            seconds, peak, printed = run([str(word) for word in (*options, *more)])
+            said = json.loads(printed)
+            phases = {f"{name} s": round(spent, 1) for name, spent in said["phases"].items()}
+            result = {"rows": rows, "run": what, "process s": round(seconds, 1), "seconds": said["seconds"], **phases}
+            size = sum(file.stat().st_size for file in out.rglob("*")) if what == "first" else 0
+            disk = said["disk_bytes"]["total"] if what == "dry" else size
+            peak = said["peak_memory_mb"] if what == "dry" else peak
+            print(json.dumps({**result, "peak MiB": round(peak), "disk MB": round(disk / 1e6, 2)}), flush=True)
 
 
 if __name__ == "__main__":

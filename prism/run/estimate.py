@@ -23,13 +23,13 @@ from prism.run.prepare import Job, load, open_job
 from prism.run.provenance import MACHINE
 from prism.run.select import stored_run
 from prism.run.summary import peak_memory_mb, resident_memory_mb
-from prism.run.trial import Bench, spread
+from prism.run.trial import PILES, Bench, spread
 from prism.scoring import SHARD_ROWS, ScoreTable
 from prism.sealed import seal
 from prism.selection import select
 from prism.target import MeasuredTarget
 
-SAMPLE = 4 * SHARD_ROWS  # rows of the pool that are looked at
+SAMPLE = PILES * SHARD_ROWS  # rows of the pool that are looked at
 PAIRS = 128
 READING_BYTES = 50  # of memory that telling ids apart takes for each row of the pool
 RANKING_BYTES = 40  # of memory that ranking takes for each scored row, beside the table

@@ -16,7 +16,7 @@ from prism.scoring import SHARD_ROWS, Chosen, Folder, ScoreTable, Shard, choose_
 from prism.target import Direction, MeasuredTarget, encode_pairs, measure_target, pair_lengths
 
 T = TypeVar("T", Row, Pair)
-PILES = 4
+PILES = 5
 LONG_ENOUGH = 10.0  # seconds of scoring, after which the machine's moods even out
 TOO_LONG = 30.0
 
@@ -31,8 +31,9 @@ class TargetTrial:
 class Pass:
     """One scoring pass over a sample of `rows` rows in `batches` batches of `tokens` padded tokens.
 
-    `start` is the time until the first shard is done, less what its rows cost; `token` what each padded token costs
-    from there on; `gather` what reading a shard back does. All in seconds.
+    `start` is the time until the first shard is done, less what its rows cost; `token` what each padded token costs in
+    the shards between the first, which nothing is read ahead of, and the last, beside which nothing is; `gather` what
+    reading a shard back does. All in seconds.
     """
 
     scores: ScoreTable
@@ -148,8 +149,10 @@ class Bench:
                 progress=watch,
             )
             ended = time.monotonic()
-        tokens, first, last = [sum(shard) for shard in plan], store.times[0], store.times[-1]
-        rate = (last - first) / sum(tokens[1:]) if len(tokens) > 1 else (last - watch.ready) / tokens[0]
+        tokens, times = [sum(shard) for shard in plan], store.times
+        first, last = times[0], times[-1]
+        between = (times[-2] - first) / sum(tokens[1:-1]) if len(tokens) > 2 else 0.0
+        rate = between or (last - watch.ready) / sum(tokens)
         return Pass(
             scores=scores,
             rows=len(part),
