@@ -2,8 +2,9 @@
 
 from prism.scoring.assemble import stored_scores
 from prism.scoring.choose import Chosen, EngineName, choose_engine
+from prism.scoring.feed import first_encoded
 from prism.scoring.shards import SHARD_ROWS, Folder, Shard, ShardStore
-from prism.scoring.stream import first_encoded, score_pool
+from prism.scoring.stream import score_pool
 from prism.scoring.table import ScoreTable, quantiles, repeated_values
 
 __all__ = [

@@ -1,7 +1,7 @@
 """Choose the engine that scores a pool: by what the user asks for, and by measurement on the user's own samples."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,6 +14,7 @@ from prism.scoring.backward import LoopEngine, StreamingEngine
 from prism.scoring.calibrate import NotGoodEnough, calibrated
 from prism.scoring.check import TOLERANCE, self_check
 from prism.scoring.engine import Engine
+from prism.scoring.products import forms_gradients
 from prism.scoring.taps import Untappable
 from prism.target import Direction
 
@@ -49,13 +50,13 @@ def choose_engine(
     """
     if engine == "forward" and (norms or len(directions) > 1):
         raise ConfigError("the forward engine gives no gradient norms, and one direction a pass: use --engine backward")
-    backward, why = _backward(model, directions, norms=norms, probes=probes)
+    v = stacked(model, directions)
+    backward, why = backward_engine(model, v, norms=norms, probes=probes)
     worth = rows >= FORWARD_ROWS and model.dtype == torch.float32 and len(directions) == 1 and not norms
     if probes and (engine == "forward" or (engine == "auto" and worth)):
         dual = engine == "forward" or isinstance(backward, LoopEngine)
-        direction = stacked(model, directions, like_weights=False)
         try:
-            forward, error = calibrated(model, direction, backward, probes, dual=dual)
+            forward, error = calibrated(model, v, backward, probes, dual=dual)
         except NotGoodEnough as reason:
             return Chosen(backward, f"{why}; not the forward engine, since {reason}")
         said = f"{forward.name} engine; it differs by {error:.1e} of the scores from the {backward.name} engine"
@@ -63,8 +64,8 @@ def choose_engine(
     return Chosen(backward, why)
 
 
-def _backward(
-    model: Model, directions: Sequence[Direction], *, norms: bool, probes: Sequence[Encoded]
+def backward_engine(
+    model: Model, v: Mapping[str, torch.Tensor], *, norms: bool, probes: Sequence[Encoded]
 ) -> tuple[Engine, str]:
     """The backward engine where it proves itself on `probes`, else the loop; with a sentence that says which and why.
 
@@ -81,18 +82,26 @@ def _backward(
             reason = str(error)
             break
         if worst <= TOLERANCE.get(model.dtype, 5e-2):
-            said = f"backward engine; largest error on a check sample {worst:.1e}"
-            return StreamingEngine(model, stacked(model, directions, like_weights=True), norms), said
+            engine = StreamingEngine(model, {n: t.to(model.parameters[n].dtype) for n, t in v.items()}, norms)
+            return engine, f"backward engine; largest error on a check sample {worst:.1e}; {_ways(v, norms, probes)}"
         if not math.isnan(worst):
             reason = f"{name} is off by {worst:.1e} of its squared gradient norm"
             break
     said = f"per-sample engine, exact but slow, since one pass for all can't be used: {reason}"
-    return LoopEngine(model, stacked(model, directions, like_weights=False), norms), said
+    return LoopEngine(model, v, norms), said
 
 
-def stacked(model: Model, directions: Sequence[Direction], like_weights: bool) -> dict[str, torch.Tensor]:
-    """Parameter name → [K, *shape], in the weights' dtype or the directions' own."""
-    return {
-        name: torch.stack([d.tensors[name] for d in directions]).to(model.device, p.dtype if like_weights else None)
-        for name, p in model.parameters.items()
-    }
+def _ways(v: Mapping[str, torch.Tensor], norms: bool, probes: Sequence[Encoded]) -> str:
+    """How the products of matrices are computed, for samples of the usual length."""
+    rows = sorted(len(p) for p in probes)[len(probes) // 2]
+    matrices = [t.shape for t in v.values() if t.dim() == 3]
+    formed = sum(forms_gradients(rows, shape[2], shape[1], shape[0], norms) for shape in matrices)
+    return (
+        f"for {rows} tokens, sum_t d_t . (V x_t) takes fewer operations in {len(matrices) - formed} matrices, "
+        f"per-sample gradients in {formed}"
+    )
+
+
+def stacked(model: Model, directions: Sequence[Direction]) -> dict[str, torch.Tensor]:
+    """Parameter name → [K, *shape]."""
+    return {n: torch.stack([d.tensors[n] for d in directions]).to(model.device) for n in model.parameters}

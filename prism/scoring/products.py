@@ -7,7 +7,7 @@ Inner products are accumulated in float32 or wider.
 
 import torch
 
-TILE = 1 << 26  # elements of per-sample gradients held at once
+TILE = 1 << 24  # elements of per-sample gradients, or of directions made wider, held at once
 
 
 def linear_products(
@@ -15,18 +15,20 @@ def linear_products(
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Scores [B, K] and squared gradient norms [B] (or None) of a weight [out, in].
 
-    x: inputs [B, R, in]; d: output gradients [B, R, out]; v: directions [K, out, in]. Whether per-sample gradients are
-    formed is decided by counting multiplications.
+    x: inputs [B, R, in]; d: output gradients [B, R, out]; v: directions [K, out, in].
     """
-    batch, rows, width_in = x.shape
-    width_out, count = d.shape[2], v.shape[0]
-    form = batch * width_in * width_out * (rows + count)
-    stream = batch * rows * width_in * width_out * count
-    gram = batch * rows * rows * (width_in + width_out)
-    if form <= stream + (gram if norms else 0):
+    if forms_gradients(x.shape[1], x.shape[2], d.shape[2], v.shape[0], norms):
         return _by_gradients(x, d, v, norms)
     scores = torch.stack([_streamed(x, d, direction) for direction in v], 1)
     return scores, _gram_norms(x, d) if norms else None
+
+
+def forms_gradients(rows: int, width_in: int, width_out: int, count: int, norms: bool) -> bool:
+    """Whether fewer multiplications are needed with per-sample gradients of a weight [out, in] than without."""
+    form = width_in * width_out * (rows + count)
+    stream = rows * width_in * width_out * count
+    gram = rows * rows * (width_in + width_out)
+    return form <= stream + (gram if norms else 0)
 
 
 def _streamed(x: torch.Tensor, d: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
@@ -39,11 +41,13 @@ def _by_gradients(
     x: torch.Tensor, d: torch.Tensor, v: torch.Tensor, norms: bool
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     size = max(1, TILE // (x.shape[2] * d.shape[2]))
+    blocks = torch.split(v.flatten(1), max(1, TILE // v[0].numel()))
     scores, squares = [], []
     for xs, ds in zip(torch.split(x, size), torch.split(d, size), strict=True):
-        gradients = (ds.transpose(1, 2) @ xs).flatten(1)
-        scores.append(wide(gradients) @ wide(v).flatten(1).T)
-        squares.append(wide(gradients).square().sum(1))
+        gradients = wide(ds.transpose(1, 2) @ xs).flatten(1)
+        scores.append(torch.cat([gradients @ wide(block).T for block in blocks], 1))
+        if norms:
+            squares.append(gradients.square().sum(1))
     return torch.cat(scores), torch.cat(squares) if norms else None
 
 

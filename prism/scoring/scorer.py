@@ -31,6 +31,11 @@ class Scored:
     fits: npt.NDArray[np.bool_]
     notes: dict[str, Any] = field(default_factory=dict)
 
+    @classmethod
+    def nothing(cls, directions: int) -> "Scored":
+        """Of no sample at all."""
+        return cls(np.empty(0), np.empty((0, directions)), np.empty(0), np.empty(0, dtype=bool))
+
 
 class Scorer:
     """An engine, the token budget of its batches, and how near it was to the exact scores so far.

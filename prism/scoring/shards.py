@@ -51,16 +51,16 @@ class Memory:
 class Folder:
     """One Parquet file per shard, named by its number."""
 
-    def __init__(self, path: Path, fingerprint: str) -> None:
-        self._path, self._fingerprint = path, fingerprint
+    def __init__(self, path: Path, fingerprint: str, schema: pa.Schema = SCHEMA) -> None:
+        self._path, self._fingerprint, self._schema = path, fingerprint, schema
 
     def get(self, number: int) -> Shard | None:
         """The shard, or None where it is missing, damaged, or was made by something else."""
-        found = unseal(self._file(number), SCHEMA, self._fingerprint)
+        found = unseal(self._file(number), self._schema, self._fingerprint)
         return None if found is None else Shard(*found)
 
     def put(self, number: int, shard: Shard) -> None:
-        self._path.mkdir(exist_ok=True)
+        self._path.mkdir(parents=True, exist_ok=True)
         seal(self._file(number), shard.table, shard.rejected, self._fingerprint, notes=shard.notes)
 
     def _file(self, number: int) -> Path:
