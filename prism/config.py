@@ -6,7 +6,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    BaseModel,
+    ByteSize,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 from prism.budget import Budget
 from prism.errors import ConfigError
@@ -51,6 +60,8 @@ class SelectConfig(BaseModel):
     engine: Literal["auto", "backward", "forward"] = _option(
         "scoring", "Pass that scores: exact backward, faster forward, or what measures well enough.", "auto"
     )
+    pair_scores: bool = _option("display", "Also scores against each target pair, for prism reweigh.", False)
+    direction_memory: str = _option("display", "Memory for the directions of pairs: more take several passes.", "4GB")
     gradient_norms: bool = _option("scoring", "Also gradient norms, at some cost.", False)
     responses: Literal["last", "all"] = _option("scoring", "Loss on the last assistant turn, or on all.", "last")
     plain: bool = _option("scoring", "Join prompt and completion as text, without the chat template.", False)
@@ -90,6 +101,15 @@ class SelectConfig(BaseModel):
                 raise ValueError(f"{value!r} is neither a number of rows nor a share of the budget")
         return value
 
+    @field_validator("direction_memory")
+    @classmethod
+    def _size(cls, value: str) -> str:
+        try:
+            bytes_of(value)
+        except ValidationError as error:
+            raise ValueError(f"{value!r} is no amount of memory such as 4GB or 512MB") from error
+        return value
+
     def stage(self, stage: str) -> dict[str, Any]:
         """The fields of one stage, by name."""
         fields = type(self).model_fields.items()
@@ -110,6 +130,11 @@ class SelectConfig(BaseModel):
     def save(self, path: Path) -> None:
         text = yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
         write_whole(path, "# prism select --config THIS_FILE repeats the run\n" + text)
+
+
+def bytes_of(size: str) -> int:
+    """Bytes of a size such as 4GB, 512MB or 2GiB."""
+    return int(TypeAdapter(ByteSize).validate_python(size))
 
 
 def load_config(path: Path | None, given: Mapping[str, Any]) -> SelectConfig:

@@ -86,15 +86,8 @@ def show_summary(summary: dict[str, Any]) -> None:
         prompt = " ".join(pair["prompt"].split())
         pairs.add_row(_text(pair["id"]), f"{pair['preference']:.3f}", _text(prompt[:70] + "…" * (len(prompt) > 70)))
     console.print(pairs)
-    sources = Table(
-        "source",
-        "rows",
-        "share",
-        title=f"selected: {chosen['rows']:,} rows, {chosen['response_tokens']:,} response tokens",
-    )
-    for source, count in chosen["sources"].items():
-        sources.add_row(_text(source), f"{count:,}", f"{count / chosen['rows']:.1%}")
-    console.print(sources)
+    title = f"selected: {chosen['rows']:,} rows, {chosen['response_tokens']:,} response tokens"
+    console.print(_sources(chosen["sources"], title, chosen["rows"]))
     console.print(
         f"predicted first-order gain in K per unit of learning rate: {chosen['gain']:.4g} "
         f"(a random selection of the same size: {chosen['random_gain']:.4g})",
@@ -121,6 +114,45 @@ def show_check(model: str, report: CheckReport, notices: Sequence[str]) -> None:
     for notice in notices:
         facts.add_row("note", _text(notice))
     Console().print(facts)
+
+
+def show_reweighed(summary: dict[str, Any]) -> None:
+    """What `prism reweigh` chose."""
+    console = Console()
+    same = summary["same_as_the_run"]
+    console.print(_sources(summary["sources"], f"weights {summary['weights']}, {summary['about']}", summary["rows"]))
+    console.print(
+        f"{same:,} of the {summary['rows']:,} rows are those of the run's own weights; predicted first-order gain "
+        f"{summary['gain']:.4g} (a random selection of the same size: {summary['random_gain']:.4g})",
+        highlight=False,
+    )
+    for notice in summary["notices"]:
+        console.print(_text(notice), style="dim", highlight=False)
+    console.print(f"everything is in {_text(summary['out'])}", highlight=False)
+
+
+def show_explained(found: dict[str, Any]) -> None:
+    """The tokens of a response, each with its loss and its part of the score."""
+    console = Console()
+    tokens = Table("token", "loss", "contribution", "", title=f"row {_text(found['id'])}")
+    most = max((abs(t["contribution"]) for t in found["tokens"]), default=0.0) or 1.0
+    for token in found["tokens"]:
+        bar = "█" * round(20 * abs(token["contribution"]) / most)
+        style = "green" if token["contribution"] > 0 else "red"
+        text = _text(token["text"].replace("\n", "\\n"))
+        tokens.add_row(text, f"{token['loss']:.3f}", f"{token['contribution']:.4g}", f"[{style}]{bar}[/]")
+    console.print(tokens)
+    console.print(
+        f"sum {found['score']:.6g}, by {_text(found['how'])}; the run's score is {found['run_score']:.6g}",
+        highlight=False,
+    )
+
+
+def _sources(counts: dict[str, int], title: str, rows: int) -> Table:
+    table = Table("source", "rows", "share", title=title)
+    for source, count in counts.items():
+        table.add_row(_text(source), f"{count:,}", f"{count / rows:.1%}")
+    return table
 
 
 def _text(raw: str) -> str:

@@ -8,7 +8,7 @@ PHASES = ("reading", "loading", "target", "scoring", "selection")
 
 
 class Clock:
-    """Seconds by phase; those of `PHASES` that a run skips take none."""
+    """Seconds by phase; those of `PHASES` that a run skips take none, and others are there only if they ran."""
 
     def __init__(self) -> None:
         self._began = time.monotonic()
@@ -25,4 +25,4 @@ class Clock:
         try:
             yield
         finally:
-            self.phases[name] += time.monotonic() - began
+            self.phases[name] = self.phases.get(name, 0.0) + time.monotonic() - began

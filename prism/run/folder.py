@@ -12,13 +12,14 @@ import filelock
 
 from prism.errors import BadRow, RunError
 from prism.files import write_whole
-from prism.scoring import Folder
+from prism.scoring import Folder, PairScores
 from prism.sealed import seal, unseal
 from prism.target import Direction, MeasuredTarget
 from prism.target.measure import SCHEMA
 
 HARMLESS = {".lock", "run.log"}  # what a run that ended before its manifest may leave behind
 DIRECTION = "direction.safetensors"
+PAIRS = "pairs.parquet"
 FRUITS = ("target.parquet", "scores/*.parquet")  # what a run has worked for
 
 
@@ -77,6 +78,21 @@ class RunFiles:
     def shards(self) -> Folder:
         return Folder(self.path / "scores", self.fingerprint)
 
+    @property
+    def pair_tiles(self) -> Path:
+        """Where parts of the pair scores wait for the rest."""
+        return self.path / "pairs"
+
+    def has_pair_scores(self) -> bool:
+        try:
+            return bool(self.pair_scores())
+        except RunError:
+            return False
+
+    def pair_scores(self) -> PairScores:
+        """Raises RunError where there are none of this run."""
+        return PairScores(self.path / PAIRS, self.fingerprint)
+
     def load_target(self) -> MeasuredTarget | None:
         """The measured target, or None where it is not whole or of another run."""
         try:
@@ -110,7 +126,7 @@ class RunFolder(RunFiles):
             raise unwritable(path, error) from error
         try:
             self.manifest = self._read_manifest()
-            for leftover in [*path.glob(".*.tmp"), *path.glob("scores/.*.tmp")]:
+            for leftover in [*path.glob(".*.tmp"), *path.glob("scores/.*.tmp"), *path.glob("pairs/*/.*.tmp")]:
                 leftover.unlink()
             self._log = logging.FileHandler(path / "run.log", encoding="utf-8", errors="backslashreplace")
         except BaseException as error:

@@ -2,19 +2,24 @@
 
 import json
 import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from prism.config import SelectConfig, load_config
 from prism.curvature import Identity
-from prism.data import Pool, open_pool
+from prism.data import Encoder, Pool, open_pool
 from prism.errors import ConfigError, RunError, stopped_at
 from prism.files import write_whole
+from prism.model import Model
 from prism.progress import Progress, Silent
 from prism.run.clock import Clock
 from prism.run.folder import RunFiles, RunFolder
+from prism.run.pairs import add_pair_scores
 from prism.run.prepare import Job, load, open_job
 from prism.run.provenance import MACHINE, circumstances, numbered
 from prism.run.summary import notices, summarise
@@ -74,13 +79,18 @@ def run_select(config: SelectConfig, progress: Progress | None = None) -> Run:
             if stored is None:
                 folder.check(this)
                 job.require_data()
+        loaded = cache(lambda: _loaded(job, clock, progress))
         if stored is None:
             folder.claim(circumstances(config.seed))
             config.save(folder.path / "config.yaml")
-            stored = _measure_and_score(job, folder, clock, progress)
+            stored = _measure_and_score(job, folder, loaded, clock, progress)
         elif config.on_bad_row == "stop":
             _stop_at_bad_row(job.pool, *stored)
         measured, scores = stored
+        if config.pair_scores and not folder.has_pair_scores():
+            folder.check(this)
+            with clock.phase("pairs"):
+                add_pair_scores(job, folder, *loaded(), measured, scores, progress)
         with clock.phase("selection"):
             for notice in notices(measured, scores):
                 progress.note(notice)
@@ -102,8 +112,9 @@ def run_select(config: SelectConfig, progress: Progress | None = None) -> Run:
         folder.close()
 
 
-def load_selection(path: Path) -> Selection:
-    """The selection of a finished run.
+@contextmanager
+def finished_run(path: Path) -> Iterator[tuple[SelectConfig, RunFolder, MeasuredTarget, ScoreTable]]:
+    """(config, folder, measured target, scores) of a finished run, which nobody else changes meanwhile.
 
     Raises:
         RunError: there is no finished run in `path`, or its pool has changed since.
@@ -120,9 +131,15 @@ def load_selection(path: Path) -> Selection:
         stored = stored_run(folder, pool)
         if stored is None:
             raise _unfinished(path)
-        return select(stored[1], **config.stage("selection"))
+        yield config, folder, *stored
     finally:
         folder.close()
+
+
+def load_selection(path: Path) -> Selection:
+    """The selection of a finished run; raises RunError as `finished_run`."""
+    with finished_run(path) as (config, _, _, scores):
+        return select(scores, **config.stage("selection"))
 
 
 def _unfinished(path: Path) -> RunError:
@@ -148,12 +165,16 @@ def _stop_at_bad_row(pool: Pool, measured: MeasuredTarget, scores: ScoreTable) -
             raise stopped_at(bad[0])
 
 
+def _loaded(job: Job, clock: Clock, progress: Progress) -> tuple[Model, Encoder]:
+    with clock.phase("loading"):
+        return load(job.config, progress)
+
+
 def _measure_and_score(
-    job: Job, folder: RunFolder, clock: Clock, progress: Progress
+    job: Job, folder: RunFolder, loaded: Callable[[], tuple[Model, Encoder]], clock: Clock, progress: Progress
 ) -> tuple[MeasuredTarget, ScoreTable]:
     config = job.config
-    with clock.phase("loading"):
-        model, encoder = load(config, progress)
+    model, encoder = loaded()
     with clock.phase("target"):
         measured = folder.load_target()
         if measured is None:

@@ -3,6 +3,7 @@
 from prism.scoring.assemble import stored_scores
 from prism.scoring.choose import Chosen, EngineName, choose_engine
 from prism.scoring.feed import first_encoded
+from prism.scoring.pairs import PairScores
 from prism.scoring.shards import SHARD_ROWS, Folder, Shard, ShardStore
 from prism.scoring.stream import score_pool
 from prism.scoring.table import ScoreTable, quantiles, repeated_values
@@ -12,6 +13,7 @@ __all__ = [
     "Chosen",
     "EngineName",
     "Folder",
+    "PairScores",
     "ScoreTable",
     "Shard",
     "ShardStore",

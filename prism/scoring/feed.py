@@ -60,10 +60,9 @@ def score_shards(
             scored = Scored.nothing(directions)
             if ready.encoded:
                 if scorer is None:
-                    scorer = make_scorer(
-                        worker.submit(first_encoded, pool, encoder).result()
-                    )  # one thread at a time may
-                    for note in notes:  # use a tokenizer
+                    probes = worker.submit(first_encoded, pool, encoder).result()  # a tokenizer bears but one thread
+                    scorer = make_scorer(probes)
+                    for note in notes:
                         scorer.recall(note)
                 scored = scorer.score(ready.encoded, progress.advance)
                 if "halved_from" in scored.notes:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import torch
 
@@ -23,8 +22,6 @@ from prism.scoring.scorer import Scored, Scorer
 from prism.scoring.shards import SHARD_ROWS, Folder, Shard, ShardStore
 from prism.target.measure import EncodedPair
 from prism.target.pairs import pair_gradients
-
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -40,8 +37,11 @@ class Tiling:
         each = 2 * sum(p.numel() * p.element_size() for p in model.parameters.values())
         return cls(pairs, each, max(1, min(pairs, memory // each)))
 
-    def __iter__(self) -> Iterator[slice]:
-        return (slice(start, start + self.together) for start in range(0, self.pairs, self.together))
+    def tiles(self) -> Iterator[tuple[slice, str, pa.Schema]]:
+        """(the pairs of a tile, its folder's name, the schema of its shards) in turn."""
+        for number, start in enumerate(range(0, self.pairs, self.together)):
+            stop = min(start + self.together, self.pairs)
+            yield slice(start, stop), f"tile-{number:04d}", _schema(stop - start)
 
     def __str__(self) -> str:
         passes = math.ceil(self.pairs / self.together)
@@ -60,20 +60,18 @@ def score_pairs(
     *,
     folder: Path,
     fingerprint: str,
-    memory: int,
+    tiling: Tiling,
     batch_tokens: int,
     progress: Progress,
     shard_rows: int = SHARD_ROWS,
 ) -> None:
     """Write tile after tile of the matrix into `folder`, each a folder of shards with the columns `index`, `chosen` and
     `rejected` (one float32 per pair of the tile). Shards that are there already are not computed again."""
-    tiling = Tiling.plan(model, len(pairs), memory)
     progress.note(str(tiling))
-    for number, tile in enumerate(tiling):
-        part = pairs[tile]
-        store = Folder(folder / f"tile-{number:04d}", fingerprint, _schema(len(part)))
+    for tile, name, schema in tiling.tiles():
+        store = Folder(folder / name, fingerprint, schema)
         progress.start("pairs", len(pool))
-        _score_tile(model, pool, part, encoder, curvature, store, batch_tokens, progress, shard_rows)
+        _score_tile(model, pool, pairs[tile], encoder, curvature, store, batch_tokens, progress, shard_rows)
 
 
 def _score_tile(

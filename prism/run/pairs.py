@@ -1,0 +1,50 @@
+"""Add to a run its scores against each target pair."""
+
+import math
+import shutil
+
+from prism.config import bytes_of
+from prism.curvature import Identity
+from prism.data import Encoder
+from prism.model import Model
+from prism.progress import Progress
+from prism.run.folder import PAIRS, RunFolder
+from prism.run.prepare import Job
+from prism.scoring import SHARD_ROWS, Folder, ScoreTable
+from prism.scoring.matrix import Tiling, score_pairs
+from prism.scoring.pairs import gather
+from prism.target import MeasuredTarget
+from prism.target.measure import encode_pairs
+
+
+def add_pair_scores(
+    job: Job,
+    folder: RunFolder,
+    model: Model,
+    encoder: Encoder,
+    measured: MeasuredTarget,
+    scores: ScoreTable,
+    progress: Progress,
+) -> None:
+    """Score the pool against every pair that took part in the direction; `pairs.parquet` is there when all is done."""
+    table = measured.table.select(["id", "weight"]).to_pydict()
+    taking_part = {name for name, weight in zip(table["id"], table["weight"], strict=True) if weight}
+    found, encoded, _ = encode_pairs(job.target, encoder)
+    kept = [(pair.id, sides) for pair, sides in zip(found, encoded, strict=True) if pair.id in taking_part]
+    tiling = Tiling.plan(model, len(kept), bytes_of(job.config.direction_memory))
+    score_pairs(
+        model,
+        job.pool,
+        [sides for _, sides in kept],
+        encoder,
+        Identity(),
+        folder=folder.pair_tiles,
+        fingerprint=folder.fingerprint,
+        tiling=tiling,
+        batch_tokens=job.config.batch_tokens,
+        progress=progress,
+    )
+    stores = [Folder(folder.pair_tiles / name, folder.fingerprint, schema) for _, name, schema in tiling.tiles()]
+    shards = math.ceil(scores.details["good"] / SHARD_ROWS)
+    gather(folder.path / PAIRS, folder.fingerprint, [name for name, _ in kept], folder.shards(), stores, shards)
+    shutil.rmtree(folder.pair_tiles)

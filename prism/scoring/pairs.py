@@ -1,0 +1,97 @@
+"""The score matrix of a pool against its target pairs, in a file of its own."""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from prism.errors import RunError
+from prism.files import write_file_whole
+from prism.scoring.shards import ShardStore
+
+Floats = npt.NDArray[np.float64]
+
+
+class PairScores:
+    """Scores of every pool row against each side of each pair: columns `index`, `id`, `chosen` and `rejected`, the
+    latter lists of one float32 per pair, in the order of `pairs` (their ids). One row group per shard.
+
+    Raises:
+        RunError: the file is missing, damaged, or of another run.
+    """
+
+    def __init__(self, path: Path, fingerprint: str) -> None:
+        try:
+            self._file = pq.ParquetFile(path, page_checksum_verification=True)
+            metadata = self._file.schema_arrow.metadata or {}
+            self.pairs: list[str] = json.loads(metadata[b"prism.pairs"])
+        except (OSError, KeyError, ValueError, pa.ArrowException) as error:
+            raise RunError(f"there are no pair scores in {path.parent}: {error}") from error
+        if metadata[b"prism.fingerprint"] != fingerprint.encode():
+            raise RunError(f"{path} is of another run than the folder that it lies in")
+        self._path = path
+
+    def weighted(self, weights: Floats, rejected: bool = True) -> Floats:
+        """(1/|Q|) sum_q w_q (S+_q - S-_q), or of S+ alone, for every row [rows]; weights [Q]."""
+        found = [np.empty(0)]
+        for chosen, other in self._blocks():
+            total = chosen @ weights
+            found.append((total - other @ weights if rejected else total) / len(weights))
+        return np.concatenate(found)
+
+    def _blocks(self) -> Iterator[tuple[Floats, Floats]]:
+        for number in range(self._file.num_row_groups):
+            try:
+                group = self._file.read_row_group(number, columns=["chosen", "rejected"])
+            except (OSError, pa.ArrowException) as error:
+                raise RunError(
+                    f"{self._path} is damaged: {error}. Delete it, and prism select makes it again"
+                ) from error
+            yield _matrix(group, "chosen"), _matrix(group, "rejected")
+
+
+def gather(
+    path: Path, fingerprint: str, pairs: Sequence[str], scores: ShardStore, tiles: Sequence[ShardStore], shards: int
+) -> None:
+    """Write the file of `PairScores` from the shards of its tiles; `scores` knows the ids of the same rows.
+
+    Raises:
+        RunError: a shard that was just written can't be read back.
+    """
+    side = pa.list_(pa.field("element", pa.float32()), len(pairs))
+    metadata = {"prism.fingerprint": fingerprint, "prism.pairs": json.dumps(list(pairs))}
+    columns: list[tuple[str, Any]] = [("index", pa.int64()), ("id", pa.string()), ("chosen", side), ("rejected", side)]
+    schema = pa.schema(columns, metadata=metadata)
+
+    def write(file: IO[bytes]) -> None:
+        with pq.ParquetWriter(file, schema, compression="zstd", write_page_checksum=True) as writer:
+            for number in range(shards):
+                rows, *parts = (_found(store, number) for store in (scores, *tiles))
+                if any(not part.column("index").equals(rows.column("index")) for part in parts):
+                    raise RunError("the rows of the pair scores are not those of the scores: did the pool change?")
+                sides = (np.concatenate([_matrix(part, name) for part in parts], 1) for name in ("chosen", "rejected"))
+                lists = [pa.FixedSizeListArray.from_arrays(s.astype(np.float32).ravel(), len(pairs)) for s in sides]
+                table = pa.table([rows.column("index"), rows.column("id"), *lists], schema=schema)
+                if len(table):
+                    writer.write_table(table, row_group_size=len(table))
+
+    write_file_whole(path, write)
+
+
+def _found(store: ShardStore, number: int) -> pa.Table:
+    shard = store.get(number)
+    if shard is None:
+        raise RunError("a shard of pair scores that was just written can't be read back: is the disk sound?")
+    return shard.table
+
+
+def _matrix(table: pa.Table, side: str) -> Floats:
+    """A column of lists as [rows, width]."""
+    column = table.column(side)
+    values: Floats = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    return values.reshape(-1, column.type.list_size).astype(np.float64)
