@@ -31,7 +31,9 @@ class PairScores:
             metadata = self._file.schema_arrow.metadata or {}
             self.pairs: list[str] = json.loads(metadata[b"prism.pairs"])
         except (OSError, KeyError, ValueError, pa.ArrowException) as error:
-            raise RunError(f"there are no pair scores in {path.parent}: {error}") from error
+            raise RunError(
+                f"there are no pair scores in {path.parent} ({error}): prism select --pair-scores adds them"
+            ) from error
         if metadata[b"prism.fingerprint"] != fingerprint.encode():
             raise RunError(f"{path} is of another run than the folder that it lies in")
         self._path = path
