@@ -110,6 +110,13 @@ class SelectConfig(BaseModel):
             raise ValueError(f"{value!r} is no amount of memory such as 4GB or 512MB") from error
         return value
 
+    @field_validator("gradient_norms")
+    @classmethod
+    def _by_backward(cls, value: bool, info: ValidationInfo) -> bool:
+        if value and info.data.get("engine") == "forward":
+            raise ValueError("the forward engine gives none: use --engine backward")
+        return value
+
     def stage(self, stage: str) -> dict[str, Any]:
         """The fields of one stage, by name."""
         fields = type(self).model_fields.items()

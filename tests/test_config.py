@@ -65,6 +65,7 @@ def test_options_override_the_file(tmp_path: Path) -> None:
         ("pool: []", "--pool: List should have at least 1 item"),
         ("pool: 3", "--pool: Input should be a valid list"),
         ("max_length: 1", "--max-length: Input should be greater than or equal to 2"),
+        ("engine: forward\ngradient_norms: true", "--gradient-norms: the forward engine gives none: use --engine"),
         ("columns: [a]", "--columns: Input should be a valid dictionary"),
     ],
 )

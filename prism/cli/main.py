@@ -11,6 +11,8 @@ from prism.cli import check, demo, explain, export, reweigh, select
 from prism.cli.options import ManyValues
 from prism.errors import PrismError, first_line
 
+LEANER = "a narrower --dtype, fewer --parameters (lora), a shorter --max-length"
+
 app = typer.Typer(
     help="Select fine-tuning data by its influence on a target behaviour.",
     no_args_is_help=True,
@@ -61,12 +63,20 @@ def main() -> None:
         if usage := getattr(error, "format_message", None):  # typer's, for options that it can't read
             place = getattr(getattr(error, "ctx", None), "command_path", "prism")
             code = _say(f"error: {text.rstrip('.')} (see {place} --help)", 2) if (text := usage()) else 2
+        elif _out_of_memory(error):
+            code = _say(f"error: out of memory: {first_line(error)}\nless of it take {LEANER}", 1)
         else:
             hint = "this is a bug of ours; the run's log holds the details (run.log)"
             code = _say(f"error: {type(error).__name__}: {first_line(error)}\n{hint}", 70)
     if code == 130:
         _say("stopped; the same command goes on where it stopped", 130)
     sys.exit(code)
+
+
+def _out_of_memory(error: Exception) -> bool:
+    from prism.model.memory import out_of_memory
+
+    return out_of_memory(error)
 
 
 def _say(text: str, code: int) -> int:

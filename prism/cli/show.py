@@ -93,6 +93,9 @@ def show_summary(summary: dict[str, Any]) -> None:
         f"(a random selection of the same size: {chosen['random_gain']:.4g})",
         highlight=False,
     )
+    error = summary["engine_error"]
+    off = "" if error is None else f", off by {error:.1e} of the scores where it was compared with the exact one"
+    console.print(f"{summary['engine']} engine{off}", highlight=False)
     console.print(
         f"{summary['seconds']:.1f} s, {summary['peak_memory_mb']:,} MiB; everything is in {_text(summary['out'])}",
         highlight=False,

@@ -30,6 +30,7 @@ def summarise(config: SelectConfig, target: MeasuredTarget, selection: Selection
             "scored": len(scores),
             "truncated": int(scores.flagged("truncated").sum()),
             "non_finite": int(scores.flagged("non-finite").sum()),
+            "too_long": int(scores.flagged("too-long").sum()),
             "reused": scores.details["reused"],
         },
         "target": {
@@ -51,6 +52,7 @@ def summarise(config: SelectConfig, target: MeasuredTarget, selection: Selection
             "notices": list(selection.notices),
         },
         "engine": scores.details["engine"],
+        "engine_error": scores.details["error"],
         "seconds": round(clock.total, 2),
         "phases": {name: round(seconds, 2) for name, seconds in clock.phases.items()},
         "peak_memory_mb": peak_memory_mb(),
@@ -62,8 +64,10 @@ def notices(target: MeasuredTarget, scores: ScoreTable) -> list[str]:
     contents = np.sort(scores.column("content"))
     truncated, copies = int(scores.flagged("truncated").sum()), int((contents[1:] == contents[:-1]).sum())
     rejected = scores.details["read"] - len(scores) + len(target.rejected)
-    cut = sum(flag == "truncated" for flag in target.table.column("flag").to_pylist())
-    broken = np.flatnonzero(scores.flagged("non-finite"))
+    broken, long = (np.flatnonzero(scores.flagged(flag)) for flag in ("non-finite", "too-long"))
+    flags, pairs = (target.table.column(name).to_pylist() for name in ("flag", "id"))
+    long_pairs = [pair for pair, flag in zip(pairs, flags, strict=True) if flag == "too-long"]
+    cut = flags.count("truncated")
     found = {
         f"rows set aside as bad: {rejected} (rejected.jsonl says why)": rejected,
         f"rows truncated: {truncated} of the pool, {cut} of the target": truncated + cut,
@@ -71,10 +75,17 @@ def notices(target: MeasuredTarget, scores: ScoreTable) -> list[str]:
         f"rows without a finite score, which are never selected: {len(broken)}, such as {scores.ids(broken[:1])}": len(
             broken
         ),
+        f"rows too long for the memory, which are never selected: {_some(scores.ids(long))}": len(long),
+        f"pairs too long for the memory, which are left out of the direction: {_some(long_pairs)}": len(long_pairs),
         "the pool has a single row": len(scores) == 1,
         "the target has a single pair": target.table.num_rows == 1,
     }
     return [text for text, applies in found.items() if applies]
+
+
+def _some(ids: list[str], count: int = 5) -> str:
+    """How many ids, and the first of them."""
+    return f"{len(ids)}: {', '.join(ids[:count])}{', …' * (len(ids) > count)}"
 
 
 def _pairs(target: MeasuredTarget, order: str, count: int = 3) -> list[dict[str, Any]]:

@@ -1,19 +1,24 @@
 """Find the forward engine that comes nearest to the exact scores, and how near it comes."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from prism.data import Encoded, collate
 from prism.errors import first_line
 from prism.model import Model
-from prism.scoring.check import TOLERANCE
+from prism.model.memory import attempt, in_fitting_batches
+from prism.scoring.check import tolerance_of
 from prism.scoring.engine import Engine
 from prism.scoring.forward import CentralDifference, ForwardMode
 
 STEPS = (3e-5, 1e-4, 3e-4, 1e-3, 3e-3)  # |e v| / |theta| that a central difference is tried with
 SAMPLES = 16
+Floats = npt.NDArray[np.float64]
 
 
 class NotGoodEnough(Exception):
@@ -31,44 +36,73 @@ def calibrated(
     Raises:
         NotGoodEnough: with the reason.
     """
-    by_length = sorted(probes, key=len)
-    batch = collate([by_length[i * len(by_length) // SAMPLES] for i in range(SAMPLES)]).to(model.device)
-    exact = reference.score(batch).scores[:, 0]
+    samples = _spread(probes)
+    exact = _scores(model, reference, samples)
+    finite = np.flatnonzero(np.isfinite(exact))
+    samples, exact = [samples[i] for i in finite], exact[finite]
+    if not exact.any():
+        raise NotGoodEnough("no check sample has a finite score other than zero")
+
+    def error_of(make: Callable[[], Engine]) -> float:
+        scores = attempt(lambda: _scores(model, make(), samples))
+        return math.inf if scores is None else relative_error(scores, exact)
+
     reasons = []
     if obstacle := _obstacle(model):
         reasons.append(obstacle)
     else:
-        tried = [partial(CentralDifference, model, direction, step) for step in STEPS]
-        error, best = min(
-            ((relative_error(make().score(batch).scores[:, 0], exact), make) for make in tried), key=_first
-        )
-        if error <= tolerance(model):
-            return best(), error
-        reasons.append(f"its central difference is off by {error:.1e} of the scores")
+        errors = {step: error_of(partial(CentralDifference, model, direction, step)) for step in STEPS}
+        step = min(errors, key=errors.__getitem__)
+        if errors[step] <= tolerance(model):
+            return CentralDifference(model, direction, step), errors[step]
+        reasons.append(f"its central difference {_off(errors[step])}")
     if dual:
-        engine = ForwardMode(model, direction)
         try:
-            error = relative_error(engine.score(batch).scores[:, 0], exact)
+            error = error_of(partial(ForwardMode, model, direction))
             if error <= tolerance(model):
-                return engine, error
-            reasons.append(f"its dual numbers are off by {error:.1e} of the scores")
+                return ForwardMode(model, direction), error
+            reasons.append(f"its forward-mode derivative {_off(error)}")
         except (RuntimeError, NotImplementedError) as problem:
             reasons.append(f"the model has no forward-mode derivative ({first_line(problem)})")
     raise NotGoodEnough(" and ".join(reasons))
 
 
-def relative_error(scores: torch.Tensor, exact: torch.Tensor) -> float:
+def relative_error(scores: Floats, exact: Floats) -> float:
     """|scores - exact| / |exact|, over all samples at once; infinite where a score is not finite."""
-    difference = (scores.double() - exact.double()).norm() / exact.double().norm()
-    return float(difference.nan_to_num(nan=torch.inf))
+    error = float(np.linalg.norm(scores - exact) / np.linalg.norm(exact))
+    return error if math.isfinite(error) else math.inf
 
 
 def tolerance(model: Model) -> float:
-    return TOLERANCE.get(model.dtype, 5e-2) if model.dtype != torch.float64 else 1e-3
+    """How far scores may be from the exact ones, as a share of all of them."""
+    return max(1e-3, tolerance_of(model))
 
 
-def _first(pair: tuple[float, Callable[[], Engine]]) -> float:
-    return pair[0]
+def _spread(probes: Sequence[Encoded]) -> list[Encoded]:
+    by_length = sorted(probes, key=len)
+    return [by_length[i] for i in sorted({i * len(by_length) // SAMPLES for i in range(SAMPLES)})]
+
+
+def _scores(model: Model, engine: Engine, samples: Sequence[Encoded]) -> Floats:
+    """[n], NaN where a sample is too long for the memory."""
+
+    def score(places: list[int]) -> torch.Tensor:
+        return engine.score(collate([samples[i] for i in places]).to(model.device)).scores[:, 0]
+
+    def take(places: list[int], scores: torch.Tensor | None) -> None:
+        if scores is not None:
+            found[places] = scores.double().cpu().numpy()
+
+    lengths = [len(s) for s in samples]
+    found = np.full(len(samples), np.nan)
+    in_fitting_batches(lengths, len(samples) * max(lengths), score, take)
+    return found
+
+
+def _off(error: float) -> str:
+    if math.isinf(error):
+        return "is not finite, or takes too much memory"
+    return f"is off by {error:.1e} of the scores"
 
 
 def _obstacle(model: Model) -> str | None:

@@ -3,12 +3,14 @@
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 
 import torch
 
 from prism.data import Batch, Encoded, Encoder, Pool, collate, load_pool
 from prism.errors import DataError, ModelError, RowError, first_line
 from prism.model import Model, sample_losses, token_losses
+from prism.model.memory import attempt, out_of_memory
 from prism.scoring.backward import StreamingEngine, single
 from prism.scoring.differ import first_difference
 from prism.scoring.products import wide
@@ -76,6 +78,34 @@ def check_model(model: Model, samples: Sequence[Encoded]) -> CheckReport:
             "squared gradient norm (prism select will score this model sample by sample, exact but slow)"
         )
     return CheckReport("backward", "", len(found), error, name, owner(model, name) if name else "", tolerance)
+
+
+def first_check(model: Model, probes: Sequence[Encoded]) -> tuple[float, str]:
+    """`self_check` of the first of `probes` that has a finite gradient, from the median length on, beside the longest
+    that the memory has room for; (NaN, "") where none has.
+
+    Raises:
+        Untappable: the backward engine can't be used, or there is no room for the gradient of any of them.
+        ModelError: as `self_check`.
+    """
+    by_length = sorted(probes, key=len)
+    while by_length:
+        found = attempt(partial(_first_check, model, by_length))
+        if found is not None:
+            return found
+        by_length = by_length[: len(by_length) // 2]
+    if probes:
+        raise Untappable("the memory does not suffice for the gradient of any check sample")
+    return math.nan, ""
+
+
+def _first_check(model: Model, by_length: Sequence[Encoded]) -> tuple[float, str]:
+    middle = len(by_length) // 2
+    for probe in (*by_length[middle:], *by_length[:middle]):
+        error, name = self_check(model, collate([probe, by_length[-1]]).to(model.device))
+        if not math.isnan(error):
+            return error, name
+    return math.nan, ""
 
 
 def self_check(model: Model, batch: Batch) -> tuple[float, str]:
@@ -181,8 +211,8 @@ def _gradients(model: Model, batch: Batch) -> dict[str, torch.Tensor]:
         with torch.enable_grad(), model.requiring_grad():
             loss = sample_losses(token_losses(model.network, batch), batch)[0]
             found = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
-    except torch.OutOfMemoryError:
-        raise
     except RuntimeError as error:
+        if out_of_memory(error):
+            raise
         raise ModelError(f"a {type(model.network).__name__} can't be differentiated: {first_line(error)}") from error
     return {name: g for name, g in zip(parameters, found, strict=True) if g is not None}

@@ -7,12 +7,12 @@ from typing import Literal
 
 import torch
 
-from prism.data import Encoded, collate
+from prism.data import Encoded
 from prism.errors import ConfigError
 from prism.model import Model
 from prism.scoring.backward import LoopEngine, StreamingEngine
-from prism.scoring.calibrate import NotGoodEnough, calibrated
-from prism.scoring.check import TOLERANCE, self_check
+from prism.scoring.calibrate import SAMPLES, NotGoodEnough, calibrated
+from prism.scoring.check import first_check, tolerance_of
 from prism.scoring.engine import Engine
 from prism.scoring.products import forms_gradients
 from prism.scoring.taps import Untappable
@@ -60,7 +60,7 @@ def choose_engine(
         except NotGoodEnough as reason:
             return Chosen(backward, f"{why}; not the forward engine, since {reason}")
         said = f"{forward.name} engine; it differs by {error:.1e} of the scores from the {backward.name} engine"
-        return Chosen(forward, f"{said} on {min(len(probes), 16)} check samples", backward)
+        return Chosen(forward, f"{said} on {min(len(probes), SAMPLES)} check samples", backward)
     return Chosen(backward, why)
 
 
@@ -73,20 +73,16 @@ def backward_engine(
     that parameter's squared gradient norm, in a batch with a longer neighbour. A parameter that a model uses behind its
     module's back shows at once. Samples with NaN prove nothing: the next one is asked.
     """
-    reason = "no check sample has a finite gradient"
-    by_length = sorted(probes, key=len)
-    for probe in by_length[len(by_length) // 2 :] + by_length[: len(by_length) // 2]:
-        try:
-            worst, name = self_check(model, collate([probe, by_length[-1]]).to(model.device))
-        except Untappable as error:
-            reason = str(error)
-            break
-        if worst <= TOLERANCE.get(model.dtype, 5e-2):
+    try:
+        worst, name = first_check(model, probes)
+        if worst <= tolerance_of(model):
             engine = StreamingEngine(model, {n: t.to(model.parameters[n].dtype) for n, t in v.items()}, norms)
             return engine, f"backward engine; largest error on a check sample {worst:.1e}; {_ways(v, norms, probes)}"
-        if not math.isnan(worst):
-            reason = f"{name} is off by {worst:.1e} of its squared gradient norm"
-            break
+        reason = f"{name} is off by {worst:.1e} of its squared gradient norm"
+        if math.isnan(worst):
+            reason = "no check sample has a finite gradient"
+    except Untappable as error:
+        reason = str(error)
     said = f"per-sample engine, exact but slow, since one pass for all can't be used: {reason}"
     return LoopEngine(model, v, norms), said
 

@@ -36,8 +36,8 @@ def score_shards(
     directions: int,
     shard_rows: int,
     progress: Progress,
-) -> tuple[Scorer | None, int]:
-    """Fill `store` with the shards that it lacks; returns the scorer, if one was needed, and how many rows were there.
+) -> int:
+    """Fill `store` with the shards that it lacks; returns how many rows were there.
 
     `make_scorer` gets samples on which an engine can prove itself.
 
@@ -54,7 +54,10 @@ def score_shards(
                 raise stopped_at(ready.rejected[0])
             if isinstance(ready, Shard):
                 reused += ready.rows
-                notes.append(ready.notes)
+                if scorer is None:
+                    notes.append(ready.notes)
+                else:
+                    scorer.recall(ready.notes)
                 progress.advance(ready.rows, 0)
                 continue
             scored = Scored.nothing(directions)
@@ -65,11 +68,11 @@ def score_shards(
                     for note in notes:
                         scorer.recall(note)
                 scored = scorer.score(ready.encoded, progress.advance)
-                if "halved_from" in scored.notes:
-                    progress.note(f"out of memory: batches of at most {scorer.budget} tokens from here on")
+                for sentence in scored.said:
+                    progress.note(sentence)
             progress.advance(len(ready.rejected), 0)
             store.put(number, make_shard(ready, scored))
-    return scorer, reused
+    return reused
 
 
 def _chunks(pool: Pool, count: int, size: int) -> Iterator[list[Row]]:

@@ -34,7 +34,7 @@ class CentralDifference:
 
     def __init__(self, model: Model, direction: Mapping[str, torch.Tensor], step: float) -> None:
         self._model = model
-        self.shift = step * _norm(model.parameters) / _norm(direction)
+        self.shift = step / _length(model, direction)
         self._ends = [
             {n: torch.add(p.detach(), direction[n][0].to(p), alpha=e) for n, p in model.parameters.items()}
             for e in (self.shift, -self.shift)
@@ -58,7 +58,7 @@ class ForwardMode:
 
     def __init__(self, model: Model, direction: Mapping[str, torch.Tensor]) -> None:
         self._model = model
-        self._scale = _norm(direction) / _norm(model.parameters)  # keeps narrow dtypes from over- and underflow
+        self._scale = _length(model, direction)  # keeps narrow dtypes from over- and underflow
         self._tangents = {n: (direction[n][0] / self._scale).to(p) for n, p in model.parameters.items()}
 
     def tokens(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
@@ -82,6 +82,11 @@ class ForwardMode:
 def _sums(tokens: torch.Tensor, batch: Batch) -> torch.Tensor:
     """[N] → [B], in float64: a central difference is what is left when most digits cancel."""
     return torch.zeros(len(batch), dtype=torch.float64, device=tokens.device).index_add(0, batch.owner, tokens.double())
+
+
+def _length(model: Model, direction: Mapping[str, torch.Tensor]) -> float:
+    """|v| / |theta|, or |v| where theta is zero, as the B of a new LoRA is."""
+    return _norm(direction) / (_norm(model.parameters) or 1.0)
 
 
 def _norm(tensors: Mapping[str, torch.Tensor]) -> float:

@@ -32,10 +32,16 @@ def merged_adapters(network: nn.Module) -> Iterator[None]:
 
 def _plain(module: Any) -> bool:
     base = module.base_layer
-    wide = isinstance(base, nn.Linear) and base.weight.dtype in (torch.float32, torch.float64)
+    bare = type(base).forward is nn.Linear.forward and not ("forward" in vars(base) or _hooked(base))
+    wide = bare and base.weight.dtype in (torch.float32, torch.float64)
     off = module.merged or module.disable_adapters or module.lora_variant or "forward" in vars(module)
     factors = [layers[name] for name in _active(module) for layers in (module.lora_A, module.lora_B)]
-    return wide and not off and all(f.bias is None and f.weight.dtype == base.weight.dtype for f in factors)
+    alike = all(f.bias is None and f.weight.dtype == base.weight.dtype and not _hooked(f) for f in factors)
+    return wide and not off and alike
+
+
+def _hooked(module: nn.Module) -> bool:
+    return bool(module._forward_hooks or module._forward_pre_hooks)
 
 
 def _active(module: Any) -> list[str]:

@@ -51,16 +51,10 @@ def score_pool(
         progress.note(found.why)
         return Scorer(model, found, 1, batch_tokens)
 
-    scorer, reused = score_shards(
+    reused = score_shards(
         pool, encoder, store, make_scorer, _shard, directions=1, shard_rows=shard_rows, progress=progress
     )
-    details: dict[str, object] = {
-        "engine": scorer.engine.name if scorer else "stored",
-        "error": scorer.error if scorer else None,
-        "reused": reused,
-        "good": total,
-        "read": total + len(pool.rejected),
-    }
+    details = {"reused": reused, "good": total, "read": total + len(pool.rejected)}
     return assemble(store, math.ceil(total / shard_rows), pool, details)
 
 

@@ -28,7 +28,7 @@ def select(
 ) -> Selection:
     """The rows with the highest (`order="top"`) or lowest scores that fit the budget; ties go by id.
 
-    Rows flagged non-finite are never chosen. Of rows that say exactly the same only the best placed is kept, unless
+    Rows without a finite score are never chosen. Of rows that say exactly the same only the best placed is kept, unless
     `keep_duplicates`. A token budget is filled in rank order up to the first row that no longer fits; rows longer than
     the whole budget are passed over.
 
@@ -77,7 +77,7 @@ def select(
     notices = []
     if not by_tokens and len(chosen) < most:
         why = [f"{duplicates} duplicates"] * bool(duplicates) + [f"{capped} over the cap"] * bool(capped)
-        why += [f"{n} non-finite"] if (n := len(scores) - len(ranked)) else []
+        why += [f"{n} without a finite score"] if (n := len(scores) - len(ranked)) else []
         notices.append(f"only {len(chosen)} of the {most} rows asked for could be chosen ({', '.join(why)})")
     return Selection(scores, np.array(chosen, dtype=np.int64), tuple(notices))
 

@@ -4,12 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import torch
 
-from prism.data import Encoded, Encoder, Pair, Target, collate, plan_batches
+from prism.data import Encoded, Encoder, Pair, Target, collate
 from prism.errors import BadRow, DataError, RowError, stopped_at
 from prism.model import Model, sample_losses, token_losses
+from prism.model.memory import in_fitting_batches
 from prism.progress import Progress, Silent
 from prism.target.direction import Direction
 from prism.target.preference import preference
@@ -30,6 +32,7 @@ SCHEMA = pa.schema(
     ]
 )
 EncodedPair = tuple[Encoded, Encoded]
+Measured = tuple[npt.NDArray[np.float64], Sequence[torch.Tensor | None]]
 
 
 @dataclass(frozen=True)
@@ -51,24 +54,44 @@ def measure_target(
 ) -> MeasuredTarget:
     """Preferences of all pairs and g_KL = (1/|Q|) sum_q pi_q (grad l(y+) - grad l(y-)), in one pass (METHOD eqs 4-6).
 
-    pi is a constant in the gradient. Pairs with a loss that is not finite are flagged and left out of the direction.
+    pi is a constant in the gradient. Pairs with a loss that is not finite, and those that are too long for the
+    memory even alone, are flagged and left out of the direction.
 
     Raises:
-        DataError: no pair is left, none has a finite loss, or the direction is not finite.
+        DataError: no pair is left, none fits into the memory or has a finite loss, or the direction is not finite.
     """
     progress = progress or Silent()
     pairs, encoded, rejected = encode_pairs(target, encoder)
     lengths = pair_lengths(encoded)
-    chosen_loss, rejected_loss = np.full(len(pairs), np.nan), np.full(len(pairs), np.nan)
+    losses, fits = np.full((2, len(pairs)), np.nan), np.ones(len(pairs), dtype=bool)
     sums = {name: torch.zeros_like(p, dtype=_wide(p.dtype)) for name, p in model.parameters.items()}
+
+    def measure(places: list[int]) -> Measured:
+        return _measure(model, [encoded[i] for i in places], 1 / len(pairs))
+
+    def take(places: list[int], measured: Measured | None) -> None:
+        if measured is None:
+            fits[places] = False
+        else:
+            losses[:, places], gradients = measured
+            for total, gradient in zip(sums.values(), gradients, strict=True):
+                if gradient is not None:
+                    total += gradient
+        progress.advance(len(places), sum(lengths[i] for i in places))
+
     progress.start("target", len(pairs))
     with model.requiring_grad():
-        for batch in plan_batches(lengths, batch_tokens):
-            losses = _accumulate(model, [encoded[i] for i in batch], 1 / len(pairs), sums)
-            chosen_loss[batch], rejected_loss[batch] = losses
-            progress.advance(len(batch), sum(lengths[i] for i in batch))
+        budget = in_fitting_batches(lengths, batch_tokens, measure, take)
+    if budget < batch_tokens:
+        progress.note(f"out of memory: the target was measured in batches of at most {budget} tokens")
+    if not fits.any():
+        raise DataError(
+            f"none of the {len(pairs)} target pairs fits into the memory: lower --max-length, or choose a narrower "
+            "--dtype or fewer --parameters"
+        )
+    chosen_loss, rejected_loss = losses
     pi = preference(torch.from_numpy(chosen_loss), torch.from_numpy(rejected_loss)).numpy()
-    finite = np.isfinite(chosen_loss) & np.isfinite(rejected_loss)
+    finite = np.isfinite(losses).all(0)
     if not finite.any():
         raise DataError("no target pair has a finite loss under this model: are its weights NaN?")
     count = int(finite.sum())
@@ -91,7 +114,7 @@ def measure_target(
             rejected_loss,
             [c.response_tokens for c, _ in encoded],
             [r.response_tokens for _, r in encoded],
-            [_flag(e, ok) for e, ok in zip(encoded, finite, strict=True)],
+            [_flag(e, ok, fit) for e, ok, fit in zip(encoded, finite, fits, strict=True)],
             [p.chosen[-2]["content"] for p in pairs],
             [p.file for p in pairs],
             [p.line for p in pairs],
@@ -131,32 +154,31 @@ def mean_losses(model: Model, pairs: Sequence[EncodedPair]) -> tuple[torch.Tenso
     return means[: len(pairs)], means[len(pairs) :]
 
 
-def _accumulate(
-    model: Model, pairs: Sequence[EncodedPair], share: float, sums: dict[str, torch.Tensor]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Add share * sum_q pi_q (grad l(y+) - grad l(y-)) of these pairs to `sums`; returns (l(y+), l(y-)), each [pairs].
+def _measure(model: Model, pairs: Sequence[EncodedPair], share: float) -> Measured:
+    """((l(y+), l(y-)) [2, pairs], gradients of share * sum_q pi_q (l(y+) - l(y-)) by parameter) of some pairs.
 
     The share is in the graph, as in K itself: models that compute parts in float32 round both alike.
     """
     chosen, rejected = mean_losses(model, pairs)
-    finite = (chosen.isfinite() & rejected.isfinite()).detach()
+    losses = torch.stack([chosen, rejected]).detach()
+    finite = losses.isfinite().all(0)
+    gradients: Sequence[torch.Tensor | None] = [None] * len(model.parameters)
     if bool(finite.all()):
         weights = preference(chosen, rejected).detach()
         objective = share * (weights * (chosen - rejected)).sum()
-        grads = torch.autograd.grad(objective, list(model.parameters.values()), allow_unused=True)
-        for total, grad in zip(sums.values(), grads, strict=True):
-            if grad is not None:
-                total += grad
+        gradients = torch.autograd.grad(objective, list(model.parameters.values()), allow_unused=True)
     elif bool(finite.any()):  # 0 * NaN is NaN: the broken pairs must not enter the graph at all
-        _accumulate(model, [p for p, ok in zip(pairs, finite.tolist(), strict=True) if ok], share, sums)
-    return chosen.detach().double().cpu().numpy(), rejected.detach().double().cpu().numpy()
+        _, gradients = _measure(model, [p for p, ok in zip(pairs, finite.tolist(), strict=True) if ok], share)
+    return losses.double().cpu().numpy(), gradients
 
 
 def _wide(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
-def _flag(pair: EncodedPair, finite: bool) -> str:
+def _flag(pair: EncodedPair, finite: bool, fits: bool) -> str:
+    if not fits:
+        return "too-long"
     if not finite:
         return "non-finite"
     return "truncated" if any(side.truncated for side in pair) else "ok"

@@ -327,7 +327,7 @@ def test_nan_in_one_embedding_flags_its_rows_only(job: Job, tokenizer: Any) -> N
     summary = strict(job.select("--json", budget="100%").out)
     assert summary["rows"]["non_finite"] == len(hit)
     assert summary["selection"]["rows"] == len(TEXTS) - len(hit)
-    assert f"{len(hit)} non-finite" in summary["selection"]["notices"][0]
+    assert f"{len(hit)} without a finite score" in summary["selection"]["notices"][0]
     chosen = {row["messages"][0]["content"] for row in lines(job.out / "selected.jsonl")}
     assert chosen == {q for i, (q, _) in enumerate(TEXTS) if i not in hit}
 

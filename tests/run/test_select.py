@@ -91,7 +91,8 @@ def test_the_summary_adds_up(config: SelectConfig) -> None:
     scores, summary = np.sort(table["score"].to_numpy())[::-1], run.summary
     assert summary == json.loads((Path(config.out) / "summary.json").read_text())
     assert summary["rows"] == {
-        "read": 8, "good": 7, "rejected": 1, "scored": 7, "truncated": 0, "non_finite": 0, "reused": 0,
+        "read": 8, "good": 7, "rejected": 1, "scored": 7, "truncated": 0, "non_finite": 0,
+        "too_long": 0, "reused": 0,
     }  # fmt: skip
     assert summary["selection"]["gain"] == pytest.approx(scores[:3].sum())
     assert summary["selection"]["random_gain"] == pytest.approx(3 * scores.mean())

@@ -109,7 +109,7 @@ class TestDuplicates:
         rows = [*FOUR, *FOUR, *make_rows("n")]
         selection = select(make_scores(rows, [1.0] * 8 + [NAN]), budget="100%", cap_per_source=3)
         assert selection.notices == (
-            "only 3 of the 9 rows asked for could be chosen (3 duplicates, 2 over the cap, 1 non-finite)",
+            "only 3 of the 9 rows asked for could be chosen (3 duplicates, 2 over the cap, 1 without a finite score)",
         )
         assert not select(make_scores(rows, [1.0] * 8 + [NAN]), budget=4).notices
 
