@@ -18,7 +18,8 @@ from prism.curvature import Identity
 from prism.data import Pool
 from prism.progress import Progress, Silent
 from prism.run.clock import Clock
-from prism.run.folder import RunFiles, unwritable
+from prism.run.folder import PAIR_SCORES, RunFiles, unwritable
+from prism.run.pair_trial import try_pairs
 from prism.run.prepare import Job, load, open_job
 from prism.run.provenance import MACHINE
 from prism.run.select import stored_run
@@ -117,6 +118,12 @@ def _all_phases(job: Job, folder: RunFiles, clock: Clock, scratch: Path, progres
         "selected": round(count * size),
         "rejected": sum(len(json.dumps(row.as_json())) + 1 for row in rejected),
     }
+    if config.pair_scores and not (folder.path / PAIR_SCORES).exists():
+        pairs = try_pairs(bench, sample, job.target)
+        progress.note(pairs.passes)
+        clock.phases["pairs"] = pairs.directions + good * pairs.each
+        disk["pair scores"] = 8 * good * len(job.target)
+        memory += pairs.held >> 20
     return {
         "rows": {"good": good, "rejected": len(job.pool.rejected), "stored": stored},
         "pairs": len(job.target),

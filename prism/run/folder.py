@@ -19,7 +19,7 @@ from prism.target.measure import SCHEMA
 
 HARMLESS = {".lock", "run.log"}  # what a run that ended before its manifest may leave behind
 DIRECTION = "direction.safetensors"
-PAIRS = "pairs.parquet"
+PAIR_SCORES = "pairs.parquet"
 FRUITS = ("target.parquet", "scores/*.parquet")  # what a run has worked for
 
 
@@ -91,7 +91,7 @@ class RunFiles:
 
     def pair_scores(self) -> PairScores:
         """Raises RunError where there are none of this run."""
-        return PairScores(self.path / PAIRS, self.fingerprint)
+        return PairScores(self.path / PAIR_SCORES, self.fingerprint)
 
     def load_target(self) -> MeasuredTarget | None:
         """The measured target, or None where it is not whole or of another run."""

@@ -8,7 +8,7 @@ from prism.curvature import Identity
 from prism.data import Encoder
 from prism.model import Model
 from prism.progress import Progress
-from prism.run.folder import PAIRS, RunFolder
+from prism.run.folder import PAIR_SCORES, RunFolder
 from prism.run.prepare import Job
 from prism.scoring import SHARD_ROWS, Folder, ScoreTable
 from prism.scoring.matrix import Tiling, score_pairs
@@ -46,5 +46,5 @@ def add_pair_scores(
     )
     stores = [Folder(folder.pair_tiles / name, folder.fingerprint, schema) for _, name, schema in tiling.tiles()]
     shards = math.ceil(scores.details["good"] / SHARD_ROWS)
-    gather(folder.path / PAIRS, folder.fingerprint, [name for name, _ in kept], folder.shards(), stores, shards)
+    gather(folder.path / PAIR_SCORES, folder.fingerprint, [name for name, _ in kept], folder.shards(), stores, shards)
     shutil.rmtree(folder.pair_tiles)

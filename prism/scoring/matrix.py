@@ -37,6 +37,11 @@ class Tiling:
         each = 2 * sum(p.numel() * p.element_size() for p in model.parameters.values())
         return cls(pairs, each, max(1, min(pairs, memory // each)))
 
+    @property
+    def bytes(self) -> int:
+        """Of the directions that are held at once."""
+        return self.together * self.bytes_each
+
     def tiles(self) -> Iterator[tuple[slice, str, pa.Schema]]:
         """(the pairs of a tile, its folder's name, the schema of its shards) in turn."""
         for number, start in enumerate(range(0, self.pairs, self.together)):

@@ -12,7 +12,7 @@ import torch
 from prism import load_model, load_pool, load_target
 from prism.config import SelectConfig
 from prism.errors import ConfigError, RunError
-from prism.run.folder import PAIRS
+from prism.run.folder import PAIR_SCORES
 from prism.run.reweigh import reweigh
 from prism.run.select import run_select
 from prism.scoring import feed
@@ -44,7 +44,7 @@ def expected(config: SelectConfig) -> tuple[np.ndarray, np.ndarray]:
 def test_each_side_of_each_pair_has_its_exact_score(job: SelectConfig, memory: str) -> None:
     notes = Notes()
     run = run_select(job.model_copy(update={"direction_memory": memory}), notes)
-    table = pq.read_table(run.folder / PAIRS)
+    table = pq.read_table(run.folder / PAIR_SCORES)
     matrix = {side: np.array(table.column(side).to_pylist()) for side in ("chosen", "rejected")}
     for found, right in zip(matrix.values(), expected(job), strict=True):
         np.testing.assert_allclose(found, right, rtol=2e-7, atol=1e-7 * np.abs(right).max())
@@ -106,14 +106,14 @@ def test_a_finished_run_can_be_given_pair_scores(config: SelectConfig) -> None:
 
 def test_damage_is_noticed_and_mended(job: SelectConfig) -> None:
     run = run_select(job)
-    before = (run.folder / PAIRS).read_bytes()
-    chosen = pq.ParquetFile(run.folder / PAIRS).metadata.row_group(0).column(2)
-    flip(run.folder / PAIRS, (chosen.data_page_offset + chosen.total_compressed_size // 2) / len(before))
+    before = (run.folder / PAIR_SCORES).read_bytes()
+    chosen = pq.ParquetFile(run.folder / PAIR_SCORES).metadata.row_group(0).column(2)
+    flip(run.folder / PAIR_SCORES, (chosen.data_page_offset + chosen.total_compressed_size // 2) / len(before))
     with pytest.raises(RunError, match="damaged"):
         reweigh(run.folder, "uniform")
-    (run.folder / PAIRS).unlink()
+    (run.folder / PAIR_SCORES).unlink()
     run_select(job)
-    assert (run.folder / PAIRS).read_bytes() == before
+    assert (run.folder / PAIR_SCORES).read_bytes() == before
 
 
 def test_a_stopped_pass_goes_on(job: SelectConfig, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,7 +135,7 @@ def test_a_stopped_pass_goes_on(job: SelectConfig, monkeypatch: pytest.MonkeyPat
     tiles = contents(Path(job.out) / "pairs")
     assert len(tiles) == 2
     run_select(tiled)
-    a, b = (pq.read_table(folder / PAIRS) for folder in (Path(job.out), whole.folder))
+    a, b = (pq.read_table(folder / PAIR_SCORES) for folder in (Path(job.out), whole.folder))
     assert a.equals(b)
 
 
