@@ -56,7 +56,7 @@ def estimate_run(config: SelectConfig, progress: Progress | None = None) -> Figu
             this = job.identity()
             folder.check(this, but=MACHINE if folder.finished else ())
             stored = stored_run(folder, job.pool)
-        if stored is not None:
+        if stored is not None and not _lacks_pair_scores(config, folder):
             return _selection_only(config, *stored, clock, scratch)
         folder.check(this)
         progress.note("reading pool and target")
@@ -104,8 +104,8 @@ def _all_phases(job: Job, folder: RunFiles, clock: Clock, scratch: Path, progres
     token, scores = float(np.mean([p.token for p in passes[1:]])), passes[-1].scores
     shards = [folder.shards().get(number) for number in range(-(-good // SHARD_ROWS))]
     stored = sum(shard.rows for shard in shards if shard is not None)
-    todo = (good - stored) * tokens * token + stored * read + len(shards) * passes[-1].gather
-    clock.phases["scoring"] = choosing + passes[0].start + todo
+    todo = choosing + passes[0].start + (good - stored) * tokens * token + stored * read
+    clock.phases["scoring"] = len(shards) * passes[-1].gather + (0 if folder.finished and stored == good else todo)
     count = _count(config, scores, good)
     each, size = _try_selection(config, scores, count / good, scratch)
     clock.phases["selection"] = max(0.0, picking - len(sample) * read) + good * each
@@ -118,7 +118,7 @@ def _all_phases(job: Job, folder: RunFiles, clock: Clock, scratch: Path, progres
         "selected": round(count * size),
         "rejected": sum(len(json.dumps(row.as_json())) + 1 for row in rejected),
     }
-    if config.pair_scores and not (folder.path / PAIR_SCORES).exists():
+    if _lacks_pair_scores(config, folder):
         pairs = try_pairs(bench, sample, job.target)
         progress.note(pairs.passes)
         clock.phases["pairs"] = pairs.directions + good * pairs.each
@@ -136,6 +136,10 @@ def _all_phases(job: Job, folder: RunFiles, clock: Clock, scratch: Path, progres
         "engine": scores.details["engine"],
         **_totals(clock, round(memory), disk, scratch),
     }
+
+
+def _lacks_pair_scores(config: SelectConfig, folder: RunFiles) -> bool:
+    return config.pair_scores and not (folder.path / PAIR_SCORES).exists()
 
 
 def _totals(clock: Clock, memory: int, disk: dict[str, int], scratch: Path) -> Figures:

@@ -11,6 +11,7 @@ from prism.config import SelectConfig
 from prism.errors import ConfigError, DataError, ModelError, PrismError, RunError
 from prism.run.clock import PHASES
 from prism.run.estimate import estimate_run
+from prism.run.folder import PAIR_SCORES
 from prism.run.select import run_select
 from tests.conftest import Rows
 from tests.run.test_select import Notes, contents, flip
@@ -97,6 +98,19 @@ def test_what_is_done_already_costs_no_more(many: SelectConfig, monkeypatch: pyt
     assert done["phases"]["scoring"] == done["phases"]["loading"] == 0
     selected = (Path(many.out) / "selected.jsonl").stat().st_size
     assert done["disk_bytes"]["selected"] == selected
+
+
+@pytest.mark.parametrize("memory", ["4GB", "80KB"])
+def test_pair_scores(many: SelectConfig, memory: str) -> None:
+    config = many.model_copy(update={"pair_scores": True, "direction_memory": memory})
+    estimate = estimate_run(config)
+    run = run_select(config)
+    assert estimate["disk_bytes"]["pair scores"] == 8 * 4 * ROWS
+    assert estimate["phases"]["pairs"] > 0 and estimate["phases"].keys() == run.summary["phases"].keys()
+    assert "pairs" not in estimate_run(config)["phases"]
+    (run.folder / PAIR_SCORES).unlink()
+    rest = estimate_run(config)
+    assert rest["phases"]["pairs"] > 0 and rest["phases"]["scoring"] < estimate["phases"]["scoring"]
 
 
 @pytest.mark.parametrize("budget", ["1", "50%", "200 tok", "7"])
