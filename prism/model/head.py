@@ -1,11 +1,15 @@
 """A causal LM in two parts: the decoder, and all that turns its hidden states into logits."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from inspect import signature
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
+
+from prism.errors import ModelError
+from prism.model.parameters import decoder_layers
 
 _KNOWN: "WeakKeyDictionary[Any, Head | None]" = WeakKeyDictionary()
 
@@ -59,10 +63,26 @@ def head_of(network: Any) -> Head | None:
 
 def _found(network: Any) -> Head | None:
     core = network.get_base_model() if hasattr(network, "get_base_model") else network
-    decoder = getattr(core, "base_model", core)
-    if decoder is core or core.get_output_embeddings() is None:
+    if core.get_output_embeddings() is None:
         return None
-    ids = torch.arange(4, device=next(network.parameters()).device)[None] % core.get_input_embeddings().weight.shape[0]
+    return next((head for decoder in _decoders(core) if (head := _proven(network, core, decoder))), None)
+
+
+def _decoders(core: Any) -> Iterator[Any]:
+    """What may be the decoder that `core` runs: what transformers calls its base model, or what holds the layers."""
+    found = [getattr(core, "base_model", core)]
+    with suppress(ModelError):
+        layers, _, _ = decoder_layers(core)[0].rpartition(".")
+        found.append(core.get_submodule(layers.rpartition(".")[0]))
+    for decoder in dict.fromkeys(found):
+        if decoder is not core and "input_ids" in signature(decoder.forward).parameters:
+            yield decoder
+
+
+def _proven(network: Any, core: Any, decoder: Any) -> Head | None:
+    """The head, if the network's logits of a few tokens come out of it when they are given one part after another."""
+    device, vocabulary = next(network.parameters()).device, core.get_input_embeddings().weight.shape[0]
+    ids = torch.arange(1, 5, device=device)[None] % vocabulary  # without 0: a padding token's states may be zero
     with torch.no_grad():
         output = decoder(input_ids=ids, use_cache=False)
         if not isinstance(getattr(output, "last_hidden_state", None), torch.Tensor):
@@ -71,5 +91,5 @@ def _found(network: Any) -> Head | None:
         whole = network(input_ids=ids, use_cache=False).logits[0]
         parts = torch.cat([head.logits(output.last_hidden_state[0, part]) for part in (slice(0, 1), slice(1, 4))])
     tolerance = min(1e3 * torch.finfo(whole.dtype).eps, 2e-2) * float(whole.nan_to_num().abs().max())
-    close = torch.allclose(whole, parts, rtol=0, atol=tolerance, equal_nan=True)
-    return head if whole.shape == parts.shape and close else None
+    close = whole.shape == parts.shape and torch.allclose(whole, parts, rtol=0, atol=tolerance, equal_nan=True)
+    return head if close else None

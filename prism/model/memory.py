@@ -11,7 +11,14 @@ import torch
 from prism.data import plan_batches
 
 T = TypeVar("T")
-SIGNS = ("out of memory", "not enough memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
+SIGNS = (
+    "out of memory",
+    "not enough memory",
+    "can't allocate memory",
+    "std::bad_alloc",
+    "could not create a memory object",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+)
 
 
 def out_of_memory(error: BaseException) -> bool:

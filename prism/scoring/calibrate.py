@@ -37,15 +37,15 @@ def calibrated(
         NotGoodEnough: with the reason.
     """
     samples = _spread(probes)
-    exact = _scores(model, reference, samples)
+    exact, budget = _scores(model, reference, samples, len(samples) * max(len(s) for s in samples))
     finite = np.flatnonzero(np.isfinite(exact))
     samples, exact = [samples[i] for i in finite], exact[finite]
     if not exact.any():
         raise NotGoodEnough("no check sample has a finite score other than zero")
 
     def error_of(make: Callable[[], Engine]) -> float:
-        scores = attempt(lambda: _scores(model, make(), samples))
-        return math.inf if scores is None else relative_error(scores, exact)
+        found = attempt(lambda: _scores(model, make(), samples, budget))
+        return math.inf if found is None else relative_error(found[0], exact)
 
     reasons = []
     if obstacle := _obstacle(model):
@@ -83,8 +83,8 @@ def _spread(probes: Sequence[Encoded]) -> list[Encoded]:
     return [by_length[i] for i in sorted({i * len(by_length) // SAMPLES for i in range(SAMPLES)})]
 
 
-def _scores(model: Model, engine: Engine, samples: Sequence[Encoded]) -> Floats:
-    """[n], NaN where a sample is too long for the memory."""
+def _scores(model: Model, engine: Engine, samples: Sequence[Encoded], budget: int) -> tuple[Floats, int]:
+    """(scores [n], NaN where a sample is too long for the memory; the token budget that it has room for)."""
 
     def score(places: list[int]) -> torch.Tensor:
         return engine.score(collate([samples[i] for i in places]).to(model.device)).scores[:, 0]
@@ -93,10 +93,9 @@ def _scores(model: Model, engine: Engine, samples: Sequence[Encoded]) -> Floats:
         if scores is not None:
             found[places] = scores.double().cpu().numpy()
 
-    lengths = [len(s) for s in samples]
     found = np.full(len(samples), np.nan)
-    in_fitting_batches(lengths, len(samples) * max(lengths), score, take)
-    return found
+    budget = in_fitting_batches([len(s) for s in samples], budget, score, take)
+    return found, budget
 
 
 def _off(error: float) -> str:

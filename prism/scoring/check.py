@@ -89,20 +89,23 @@ def first_check(model: Model, probes: Sequence[Encoded]) -> tuple[float, str]:
         ModelError: as `self_check`.
     """
     by_length = sorted(probes, key=len)
-    while by_length:
-        found = attempt(partial(_first_check, model, by_length))
+    count = len(by_length)
+    while count:
+        found = attempt(partial(_first_check, model, by_length[:count], by_length[count - 1 : count]))
         if found is not None:
             return found
-        by_length = by_length[: len(by_length) // 2]
-    if probes:
+        count //= 2
+    if not probes:
+        return math.nan, ""
+    if (found := attempt(partial(_first_check, model, by_length[:1], []))) is None:
         raise Untappable("the memory does not suffice for the gradient of any check sample")
-    return math.nan, ""
+    return found
 
 
-def _first_check(model: Model, by_length: Sequence[Encoded]) -> tuple[float, str]:
-    middle = len(by_length) // 2
-    for probe in (*by_length[middle:], *by_length[:middle]):
-        error, name = self_check(model, collate([probe, by_length[-1]]).to(model.device))
+def _first_check(model: Model, probes: Sequence[Encoded], beside: Sequence[Encoded]) -> tuple[float, str]:
+    middle = len(probes) // 2
+    for probe in (*probes[middle:], *probes[:middle]):
+        error, name = self_check(model, collate([probe, *beside]).to(model.device))
         if not math.isnan(error):
             return error, name
     return math.nan, ""
