@@ -71,7 +71,9 @@ def gather(
     schema = pa.schema(columns, metadata=metadata)
 
     def write(file: IO[bytes]) -> None:
-        with pq.ParquetWriter(file, schema, compression="zstd", write_page_checksum=True) as writer:
+        floats = [f"{side}.list.element" for side in ("chosen", "rejected")]
+        options = {"use_dictionary": ["id"], "use_byte_stream_split": floats, "write_page_checksum": True}
+        with pq.ParquetWriter(file, schema, compression="zstd", **options) as writer:
             for number in range(shards):
                 rows, *parts = (_found(store, number) for store in (scores, *tiles))
                 if any(not part.column("index").equals(rows.column("index")) for part in parts):
