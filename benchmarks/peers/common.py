@@ -5,7 +5,6 @@ import atexit
 import json
 import os
 import platform
-import resource
 import shutil
 import statistics
 import tempfile
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from resident import resident
 from torch.nn import functional as F
 from workload import IGNORED, Sample, Workload, read_workload
 
@@ -60,6 +60,7 @@ def run(name: str, packages: Sequence[str], prepare: Prepare, args: argparse.Nam
     workload = read_workload(args.workload)
     samples = workload.samples[: args.rows]
     peer = prepare(workload, args)
+    loaded = resident()
     if args.warmup:
         peer.score(spread(samples, args.warmup))
     passes = [peer.score(samples) for _ in range(args.repeats)]
@@ -81,7 +82,8 @@ def run(name: str, packages: Sequence[str], prepare: Prepare, args: argparse.Nam
         "tokens_per_second": round(tokens / seconds),
         **described,
         "scores": scores.name,
-        "peak_rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        "loaded_rss_mib": round(loaded),
+        "peak_rss_mib": round(resident(peak=True)),
         "threads": torch.get_num_threads(),
         "wait_policy": os.environ.get("OMP_WAIT_POLICY"),
         "versions": {"python": platform.python_version(), **_versions((*packages, *PACKAGES))},

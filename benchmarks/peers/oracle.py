@@ -10,12 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
+from agreement import Array, agreement
 from common import collate, linear_modules, load_network, summed_loss
 from workload import Sample, Workload, read_workload
-
-Array = npt.NDArray[np.float64]
 
 
 def oracle(workload: Workload, parameters: str, rows: int | None) -> Array:
@@ -29,20 +27,6 @@ def oracle(workload: Workload, parameters: str, rows: int | None) -> Array:
 
     direction = gradient(workload.query)
     return np.array([float(gradient(sample) @ direction) for sample in workload.samples[:rows]])
-
-
-def ranks(values: Array) -> Array:
-    """Ranks from 0, ties sharing their mean."""
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    return (last - (counts + 1) / 2)[inverse]
-
-
-def agreement(scores: npt.ArrayLike, truth: Array) -> dict[str, float]:
-    """Spearman's correlation, and the largest error relative to the largest score."""
-    got = np.asarray(scores, dtype=np.float64)
-    error = np.abs(got - truth).max() / np.abs(truth).max()
-    return {"spearman": float(np.corrcoef(ranks(got), ranks(truth))[0, 1]), "largest_error": float(error)}
 
 
 def compare(results: Sequence[Path], truth: Array) -> None:
