@@ -159,11 +159,12 @@ class Group:
         probes = [encoded(s) for s in spread(self._samples, 8)]
         chosen = choose_engine(model, directions, norms=False, probes=probes, engine="backward")
         say(f"{self._scale}, {self._parameters}: {chosen.why}")
+        v = stacked(model, directions)
         if isinstance(chosen.engine, LoopEngine):  # what it would have cost is worth knowing all the same
-            engine = StreamingEngine(model, stacked(model, directions, like_weights=True), False)
+            engine = StreamingEngine(model, v, False)
             chosen = Chosen(engine, f"REFUSED by the check, measured nevertheless: {chosen.why}")
         few = collate([encoded(s) for s in self._samples[:CHECKED]]).to(self._device)
-        truth = LoopEngine(model, stacked(model, directions, like_weights=False), False).score(few).scores
+        truth = LoopEngine(model, v, False).score(few).scores
         error = (chosen.engine.score(few).scores.double() - truth.double()).norm() / truth.double().norm()
         return chosen, float(error)
 
