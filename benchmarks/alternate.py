@@ -37,7 +37,12 @@ class Pass:
 
 
 class NotRun(Exception):
-    """A pass that can't be run here, or was stopped; the message says why."""
+    """A pass that can't be run here, or was stopped; the message says why. `below`: samples per second that it did not
+    reach."""
+
+    def __init__(self, reason: str, below: float | None = None) -> None:
+        super().__init__(reason)
+        self.below = below
 
 
 @dataclass
@@ -47,6 +52,7 @@ class Timed:
     made: Pass
     outcomes: list[Outcome] = field(default_factory=list)
     problem: str = ""
+    below: float | None = None
 
     @property
     def seconds(self) -> float:
@@ -77,6 +83,8 @@ class Timed:
             }
         if self.problem:
             found["problem"] = self.problem
+        if self.below:
+            found["below"] = self.below
         return found
 
 
@@ -103,6 +111,7 @@ def alternated(
                 said = f"{one.outcomes[-1].seconds:.1f} s"
             except NotRun as reason:
                 one.problem = said = str(reason)
+                one.below = reason.below
             print(f"  {turn + 1}/{repeats} {one.made.key}: {said}", file=sys.stderr, flush=True)
         after_each(timed)
         lasted = time.perf_counter() - start

@@ -5,6 +5,7 @@ What is counted begins when the model is loaded: the direction and the choice of
 """
 
 import argparse
+import gc
 import json
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from typing import Any
 
 from alternate import NotRun
 from passes import Bench
-from peers.resident import forget_peak, resident
+from peers.resident import forget_peak, give_back, resident
 from peers.workload import read_workload
 
 MEASURED = ("training", "training-all", "inference", "inference-ours", "backward-1", "forward-1")
@@ -49,6 +50,8 @@ def main() -> None:
         print(json.dumps({**found, "problem": str(reason)}))
         return
     before = resident(peak=True)
+    gc.collect()
+    give_back()
     apart = forget_peak()
     made.run()
     after = resident(peak=True)

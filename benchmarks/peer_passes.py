@@ -88,7 +88,7 @@ class Peers:
         def run() -> Outcome:
             result, scores = self.result(variant, rows)
             kept = ("computes", "clock", "batching", "settings", "versions", "loaded_rss_mib", "peak_rss_mib")
-            details = {key: result[key] for key in kept}
+            details = {key: result[key] for key in kept if key != "computes" or variant.peer != "less"}
             return Outcome(result["seconds"][0], np.asarray(scores, dtype=np.float64), details)
 
         return Pass(str(variant), f"{variant.peer}: {_says(variant)}", len(samples), sum(map(len, samples)), run, once)
@@ -105,9 +105,8 @@ class Peers:
             try:
                 done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=self.limit)
             except subprocess.TimeoutExpired:
-                raise NotRun(
-                    f"stopped after {self.limit:.0f} s, start included: under {rows / self.limit:.3f} samples/s"
-                ) from None
+                below = rows / self.limit
+                raise NotRun(f"stopped after {self.limit:.0f} s: below {below:.3f} samples/s", below) from None
             if done.returncode:
                 print(done.stderr[-3000:], file=sys.stderr)
                 last = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
