@@ -16,7 +16,8 @@ SIGNS = (
     "not enough memory",
     "can't allocate memory",
     "std::bad_alloc",
-    "could not create a memory object",
+    "could not create a memory object",  # oneDNN, as the next one: a model that runs at all has its primitives
+    "could not create a primitive",
     "CUBLAS_STATUS_ALLOC_FAILED",
 )
 
@@ -29,11 +30,16 @@ def out_of_memory(error: BaseException) -> bool:
 
 def attempt(run: Callable[[], T]) -> T | None:
     """What `run` returns, or None where the memory does not suffice for it."""
+    with torch.enable_grad():
+        earlier = torch.ones(1, requires_grad=True).clone()
     try:
         return run()
     except Exception as error:
         if not out_of_memory(error):
             raise
+    # On a CPU, torch leaves what a failed backward pass had still to do in a queue, and so the whole graph. There later
+    # nodes come first, so that later passes end before it is their turn; one through an earlier node does not.
+    torch.autograd.backward(earlier)
     make_room()
     return None
 

@@ -37,14 +37,15 @@ def calibrated(
         NotGoodEnough: with the reason.
     """
     samples = _spread(probes)
-    exact, budget = _scores(model, reference, samples, len(samples) * max(len(s) for s in samples))
+    pair = 2 * max(len(s) for s in samples)  # no more at once than the self-check has taken
+    exact, budget = scores_in_batches(model, reference, samples, pair)
     finite = np.flatnonzero(np.isfinite(exact))
     samples, exact = [samples[i] for i in finite], exact[finite]
     if not exact.any():
         raise NotGoodEnough("no check sample has a finite score other than zero")
 
     def error_of(make: Callable[[], Engine]) -> float:
-        found = attempt(lambda: _scores(model, make(), samples, budget))
+        found = attempt(lambda: scores_in_batches(model, make(), samples, budget))
         return math.inf if found is None else relative_error(found[0], exact)
 
     reasons = []
@@ -83,7 +84,7 @@ def _spread(probes: Sequence[Encoded]) -> list[Encoded]:
     return [by_length[i] for i in sorted({i * len(by_length) // SAMPLES for i in range(SAMPLES)})]
 
 
-def _scores(model: Model, engine: Engine, samples: Sequence[Encoded], budget: int) -> tuple[Floats, int]:
+def scores_in_batches(model: Model, engine: Engine, samples: Sequence[Encoded], budget: int) -> tuple[Floats, int]:
     """(scores [n], NaN where a sample is too long for the memory; the token budget that it has room for)."""
 
     def score(places: list[int]) -> torch.Tensor:

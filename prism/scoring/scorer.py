@@ -13,7 +13,7 @@ import torch
 from prism.data import Encoded, collate
 from prism.model import Model
 from prism.model.memory import attempt, in_fitting_batches
-from prism.scoring.calibrate import tolerance
+from prism.scoring.calibrate import scores_in_batches, tolerance
 from prism.scoring.choose import Chosen
 from prism.scoring.engine import BatchScores, Engine
 from prism.scoring.notes import Floats, Notes
@@ -113,12 +113,12 @@ class Scorer:
     def _differences(self, reference: Engine, samples: Sequence[Encoded], scored: Scored) -> Floats:
         """(squared differences from the reference, of a short and a long sample; mean square of all scores, twice)."""
         finite = [i for i in np.argsort([len(s) for s in samples], kind="stable") if math.isfinite(scored.scores[i, 0])]
-        places = sorted({finite[len(finite) // 4], finite[3 * len(finite) // 4]}) if finite else []
-        exact = attempt(partial(self._run, reference, samples, places)) if places else None
-        if exact is None:
+        if not finite:
             return np.zeros(2)
-        squares = np.square(scored.scores[places, 0] - _numpy(exact.scores[:, 0]))
-        return np.array([squares.sum(), len(places) * np.square(scored.scores[finite, 0]).mean()])
+        places = sorted({finite[len(finite) // 4], finite[3 * len(finite) // 4]})
+        exact, _ = scores_in_batches(self._model, reference, [samples[i] for i in places], self.budget)
+        squares = np.square(scored.scores[places, 0] - exact)[np.isfinite(exact)]
+        return np.array([squares.sum(), len(squares) * np.square(scored.scores[finite, 0]).mean()])
 
 
 def _numpy(t: torch.Tensor) -> Floats:

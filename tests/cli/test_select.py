@@ -44,7 +44,7 @@ def test_it_shows_tables_and_leaves_a_run(job: Job) -> None:
     assert outcome.code == 0
     for heading in ("pool", "quantiles", "most and least preferred pairs", "selected: 3 rows"):
         assert heading in outcome.out
-    assert "backward engine" in outcome.err
+    assert "backward engine" in outcome.err and "backward engine" in outcome.out
     made = {p.name for p in job.out.iterdir()}
     assert made == {
         ".lock", "config.yaml", "manifest.json", "target.parquet", "direction.safetensors", "scores",

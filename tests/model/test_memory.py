@@ -1,5 +1,6 @@
 """A lack of memory, real and in torch's words, and batches that shrink until they fit."""
 
+import gc
 import random
 
 import pytest
@@ -40,6 +41,37 @@ def test_it_is_told_from_other_errors(error: Exception, expected: bool) -> None:
 def test_other_errors_pass() -> None:
     with pytest.raises(ZeroDivisionError):
         attempt(lambda: 1 // 0)
+
+
+def live_bytes() -> int:
+    gc.collect()
+    return sum(o.nbytes for o in gc.get_objects() if type(o) in (torch.Tensor, torch.nn.Parameter))
+
+
+@pytest.mark.parametrize("place", range(1, 8))
+def test_a_backward_pass_that_fails_lets_go_of_its_graph(place: int) -> None:
+    """torch keeps it where two branches of the graph are still to be done."""
+    before = live_bytes()
+
+    def run() -> None:
+        count = 0
+
+        def hook(gradient: torch.Tensor) -> None:
+            nonlocal count
+            count += 1
+            if count == place:
+                raise torch.OutOfMemoryError
+
+        x = torch.randn(1000, 1000, requires_grad=True)
+        for _ in range(4):
+            left, right = x.sin(), x.cos()
+            for branch in (left, right):
+                branch.register_hook(hook)  # type: ignore[no-untyped-call]
+            x = left * right
+        x.sum().backward()  # type: ignore[no-untyped-call]
+
+    assert attempt(run) is None
+    assert live_bytes() == before
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from prism.config import SelectConfig
 from prism.errors import ConfigError, DataError, RunError
 from prism.run.select import load_selection, run_select
 from tests.conftest import TEXTS, Rows
+from tests.small_memory import room_for
 
 
 class Notes:
@@ -319,3 +321,46 @@ def test_what_goes_through_is_said(config: SelectConfig, write_jsonl: Callable[[
     assert "the target has a single pair" in said
     (bad,) = [json.loads(line) for line in (run.folder / "rejected.jsonl").read_text().splitlines()]
     assert (bad["line"], bad["id"]) == (3, "a")
+
+
+def test_rows_and_pairs_too_long_for_the_memory(
+    config: SelectConfig, write_jsonl: Callable[[str, Rows], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = "and so on, " * 30
+    pool, target = (Path(places[0]).read_text() for places in (config.pool, config.target))
+    more = {"pool": {"id": "endless", "prompt": "Go", "completion": long}, "target": {"id": "vast", "prompt": "Go"}}
+    more["target"] |= {"chosen": long, "rejected": "No."}
+    for text, places, row in ((pool, config.pool, more["pool"]), (target, config.target, more["target"])):
+        Path(places[0]).write_text(text + json.dumps(row) + "\n")
+
+    def load_tight(*args: Any, **options: Any) -> Any:
+        model = load_model(*args, **options)
+        stack.enter_context(room_for(model.network, 100))
+        return model
+
+    with ExitStack() as stack:
+        monkeypatch.setattr("prism.run.prepare.load_model", load_tight)
+        notes = Notes()
+        run = run_select(config.model_copy(update={"budget": "100%"}), notes)
+    assert "rows too long for the memory, which are never selected: 1: endless" in notes.notes
+    assert "pairs too long for the memory, which are left out of the direction: 1: vast" in notes.notes
+    assert run.summary["rows"]["too_long"] == 1 and run.summary["rows"]["non_finite"] == 0
+    assert "endless" not in run.selection.ids and len(run.selection) == len(TEXTS)
+    assert run.summary["selection"]["notices"] == [
+        "only 7 of the 8 rows asked for could be chosen (1 without a finite score)"
+    ]
+    flags = pq.read_table(run.folder / "target.parquet")["flag"].to_pylist()
+    assert flags == ["ok"] * 4 + ["too-long"]
+
+
+def test_the_summary_names_the_engine_and_its_error(
+    config: SelectConfig, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    exact = run_select(config.model_copy(update={"gradient_norms": True})).summary
+    assert exact["engine"] == "backward" and exact["engine_error"] is None
+    config = config.model_copy(update={"engine": "forward", "out": str(tmp_path / "forward")})
+    run = run_select(config)
+    assert run.summary["engine"] == "forward (central difference)" and 0 < run.summary["engine_error"] < 1e-3
+    request.getfixturevalue("no_model")
+    again = run_select(config.model_copy(update={"budget": "1"})).summary
+    assert {n: again[n] for n in ("engine", "engine_error")} == {n: run.summary[n] for n in ("engine", "engine_error")}
