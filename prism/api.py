@@ -1,5 +1,6 @@
 """Scoring in one call, for programs that need no run folder."""
 
+from prism.budget import BATCH_TOKENS
 from prism.curvature import Curvature, Identity
 from prism.data import Pool, Responses, Target
 from prism.model import Model
@@ -19,7 +20,7 @@ def score(
     responses: Responses = "last",
     plain: bool = False,
     max_length: int | None = None,
-    batch_tokens: int = 8192,
+    batch_tokens: int = BATCH_TOKENS,
     progress: Progress | None = None,
 ) -> ScoreTable:
     """Score every row of `pool` by its influence on the target behaviour, s(z) = g_z' H_lambda^-1 g_KL.

@@ -17,7 +17,7 @@ from pydantic import (
     field_validator,
 )
 
-from prism.budget import Budget
+from prism.budget import BATCH_TOKENS, Budget
 from prism.errors import ConfigError
 from prism.files import write_whole
 
@@ -66,7 +66,7 @@ class SelectConfig(BaseModel):
     responses: Literal["last", "all"] = _option("scoring", "Loss on the last assistant turn, or on all.", "last")
     plain: bool = _option("scoring", "Join prompt and completion as text, without the chat template.", False)
     max_length: int | None = _option("scoring", "Longest sample in tokens; 2,048 or the model's limit.", None, ge=2)
-    batch_tokens: int = _option("scoring", "Padded tokens per batch.", 8192, ge=1)
+    batch_tokens: int = _option("scoring", "Padded tokens per batch.", BATCH_TOKENS, ge=1)
     dtype: str = _option("scoring", "auto (the checkpoint's), float32, bfloat16, float16, float64.", "auto")
     device: str = _option("display", "auto, cpu, cuda, cuda:1, mps.", "auto")
     seed: int = _option("scoring", "Seed of whatever is random.", 0, ge=0)

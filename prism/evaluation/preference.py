@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
+from prism.budget import BATCH_TOKENS
 from prism.data import Encoder, Target, plan_batches
 from prism.model import Model
 from prism.target import encode_pairs, mean_losses, pair_lengths, potential, preference
@@ -21,7 +22,9 @@ class Preference:
 
 
 @torch.no_grad()
-def evaluate_preference(model: Model, target: Target, encoder: Encoder, *, batch_tokens: int = 8192) -> Preference:
+def evaluate_preference(
+    model: Model, target: Target, encoder: Encoder, *, batch_tokens: int = BATCH_TOKENS
+) -> Preference:
     """Measure the model's preference on `target`, without gradients.
 
     Raises:

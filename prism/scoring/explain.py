@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from prism.budget import BATCH_TOKENS
 from prism.data import Encoded, collate
 from prism.errors import first_line
 from prism.model import Model
@@ -32,7 +33,7 @@ class TokenView:
         return float(self.contributions.sum())
 
 
-def explain(model: Model, sample: Encoded, direction: Direction, *, batch_tokens: int = 8192) -> TokenView:
+def explain(model: Model, sample: Encoded, direction: Direction, *, batch_tokens: int = BATCH_TOKENS) -> TokenView:
     """Split a sample's score into the contributions of its response tokens; exact: they sum to the score.
 
     One pass of dual numbers, or, for a model without forward-mode derivatives, the backward engine with every response

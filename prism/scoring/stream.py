@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
+from prism.budget import BATCH_TOKENS
 from prism.data import Encoded, Encoder, Pool
 from prism.model import Model
 from prism.progress import Progress, Silent
@@ -24,7 +25,7 @@ def score_pool(
     direction: Direction,
     encoder: Encoder,
     *,
-    batch_tokens: int = 8192,
+    batch_tokens: int = BATCH_TOKENS,
     norms: bool = False,
     engine: EngineName = "auto",
     chosen: Chosen | None = None,

@@ -8,6 +8,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import torch
 
+from prism.budget import BATCH_TOKENS
 from prism.data import Encoded, Encoder, Pair, Target, collate
 from prism.errors import BadRow, DataError, RowError, stopped_at
 from prism.model import Model, sample_losses, token_losses
@@ -49,7 +50,7 @@ def measure_target(
     target: Target,
     encoder: Encoder,
     *,
-    batch_tokens: int = 8192,
+    batch_tokens: int = BATCH_TOKENS,
     progress: Progress | None = None,
 ) -> MeasuredTarget:
     """Preferences of all pairs and g_KL = (1/|Q|) sum_q pi_q (grad l(y+) - grad l(y-)), in one pass (METHOD eqs 4-6).

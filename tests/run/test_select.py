@@ -213,7 +213,7 @@ def add_a_file(config: SelectConfig) -> SelectConfig:
         (lambda c: c.model_copy(update={"max_length": 9}), "changed since: option max_length: None → 9."),
         (lambda c: c.model_copy(update={"parameters": "all"}), "changed since: option parameters: auto → all."),
         (lambda c: c.model_copy(update={"seed": 1}), "changed since: option seed: 0 → 1."),
-        (lambda c: c.model_copy(update={"batch_tokens": 64}), "changed since: option batch_tokens: 8192 → 64."),
+        (lambda c: c.model_copy(update={"batch_tokens": 64}), "changed since: option batch_tokens: 4096 → 64."),
     ],
 )
 def test_a_folder_does_not_mix_runs(
