@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from alternate import Floats, NotRun, Outcome, Pass
+from peers.clock import now
 from peers.resident import available
 from peers.workload import IGNORED, Sample, Workload
 from torch.nn import functional as F
@@ -102,12 +103,12 @@ class Bench:
         samples = self.samples[: self.few] if few else self.samples
         start = time.perf_counter()
         computes, work = self._work(key)
-        details = {"prepared_in_seconds": round(time.perf_counter() - start, 2), **self._reasons.get(key, {})}
+        details = {"prepared_in_seconds": round(now() - start, 2), **self._reasons.get(key, {})}
 
         def run() -> Outcome:
-            start = time.perf_counter()
+            start = now()
             scores = work(samples)
-            seconds = time.perf_counter() - start
+            seconds = now() - start
             return Outcome(seconds, None if scores is None else np.asarray(scores, dtype=np.float64))
 
         if warm:

@@ -15,6 +15,10 @@ AIMS = {  # what the better engine, or the pass named, should reach: over which 
     "one direction, better engine / LESS's loop with projection": ("best", "less:less", 10.0, 10.0),
     "64 directions / training, sorted by length": ("backward-64", "training-sorted", 0.6, 1.0),
 }
+CPU_SECONDS = [
+    "Other jobs ran on the machine, so seconds are those that the threads of a pass worked, not those on the wall (two "
+    "threads that both work for a second count as two)."
+]
 Row = dict[str, Any]
 
 
@@ -33,6 +37,7 @@ def markdown(results: Row) -> str:
         "of 512 rows. Batches are made inside the clock; loading, the query's gradient and the choice of an engine are "
         "outside. Scores are compared with per-sample autograd in float64 on the first "
         f"{about['checked_rows']} rows: Spearman's correlation, and the largest error over the largest score.",
+        *CPU_SECONDS * (machine.get("clock") == "cpu"),
         f"{about['versions']}. {machine['system']}, {machine['memory_gib']} GiB, load {machine['load']} at the start.",
     ]
     for parameters, group in results["groups"].items():

@@ -198,6 +198,7 @@ def about(args: argparse.Namespace, workload: Workload, rows: int) -> Row:
             "cores": os.cpu_count(),
             "threads": torch.get_num_threads(),
             "wait_policy": os.environ.get("OMP_WAIT_POLICY"),
+            "clock": os.environ.get("BENCHMARK_CLOCK", "wall"),
             "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
             "available_gib": round(available() / 2**30, 1),
             "load": round(os.getloadavg()[0], 2),

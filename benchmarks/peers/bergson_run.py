@@ -11,7 +11,6 @@ The workers are those of `bergson build` and `bergson score`, called in this pro
 
 import argparse
 import shutil
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ import numpy as np
 from bergson.build import build_worker
 from bergson.config import IndexConfig, PreprocessConfig, ScoreConfig
 from bergson.data import load_scores
+from clock import now
 from datasets import Dataset, disable_progress_bars
 from workload import Sample, Workload
 
@@ -41,7 +41,7 @@ class Stamped:
 
     def __call__(self, *args: Any, **kwargs: Any) -> None:
         self._writer(*args, **kwargs)
-        self.last = time.perf_counter()
+        self.last = now()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._writer, name)
@@ -58,7 +58,7 @@ class Clock:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         scorer = self._create(*args, **kwargs)
         self.writer = scorer.writer = Stamped(scorer.writer)
-        self.start = time.perf_counter()
+        self.start = now()
         return scorer
 
 

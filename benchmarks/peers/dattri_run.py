@@ -7,13 +7,13 @@ and linear layers take the forward pass that forms no weight gradient.
 
 import argparse
 import re
-import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import common
 import numpy as np
 import torch
+from clock import now
 from dattri_llm import AttributionArguments, AttributionTask, HookManagerConfig, TracInAttributor
 from dattri_llm.gradient.streaming import GradientStreamer
 from workload import Sample, Workload
@@ -33,7 +33,7 @@ class Stamped:
         self.start = 0.0
 
     def __iter__(self) -> Iterator[Any]:
-        self.start = time.perf_counter()
+        self.start = now()
         return iter(self._source)
 
     def __getattr__(self, name: str) -> Any:
@@ -60,7 +60,7 @@ class Clocked(TracInAttributor):
     def score_sources(self, train_source: Any, test_source: Any, **kwargs: Any) -> Any:
         stamped = Stamped(train_source)
         found = super().score_sources(stamped, test_source, **kwargs)
-        self.seconds = time.perf_counter() - stamped.start
+        self.seconds = now() - stamped.start
         return found
 
 

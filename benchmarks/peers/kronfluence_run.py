@@ -1,13 +1,13 @@
 """Kronfluence: pairwise scores with the identity strategy, one query."""
 
 import argparse
-import time
 from collections.abc import Sequence
 from typing import Any
 
 import common
 import kronfluence.score.pairwise as pairwise
 import torch
+from clock import now
 from kronfluence.analyzer import Analyzer, prepare_model
 from kronfluence.arguments import FactorArguments, ScoreArguments
 from kronfluence.task import Task
@@ -41,9 +41,9 @@ class Clock:
         self.seconds = 0.0
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        start = time.perf_counter()
+        start = now()
         scores = self._pass(*args, **kwargs)
-        self.seconds = time.perf_counter() - start
+        self.seconds = now() - start
         return scores
 
 

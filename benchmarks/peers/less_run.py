@@ -10,12 +10,12 @@ comes from the gradients of the first 16 samples, since what it holds does not c
 """
 
 import argparse
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import common
 import torch
+from clock import now
 from torch.nn.functional import cosine_similarity
 from workload import IGNORED, Sample, Workload
 
@@ -84,9 +84,9 @@ def prepare(workload: Workload, args: argparse.Namespace) -> common.Peer:
     query = gradients(workload.query)
 
     def loop(samples: Sequence[Sample]) -> tuple[float, common.Scores]:
-        start = time.perf_counter()
+        start = now()
         scores = torch.stack([gradients(sample) @ query for sample in samples])
-        return time.perf_counter() - start, scores.numpy()
+        return now() - start, scores.numpy()
 
     settings: dict[str, Any] = {"mode": args.mode}
     run: Pass = loop
@@ -109,15 +109,15 @@ def less(gradients: Gradients, adam: AdamMap, project: Project, query: torch.Ten
 
     def run(samples: Sequence[Sample]) -> tuple[float, common.Scores]:
         scores = []
-        start, projecting = time.perf_counter(), 0.0
+        start, projecting = now(), 0.0
         for first in range(0, len(samples), INTERVAL):
             updates = torch.stack([adam(gradients(sample)) for sample in samples[first : first + INTERVAL]])
-            before = time.perf_counter()
+            before = now()
             projected = project(updates)
-            projecting += time.perf_counter() - before
+            projecting += now() - before
             scores.append(cosine_similarity(projected, projected_query))
         settings["seconds_of_it_projecting"] = round(projecting, 4)
-        return time.perf_counter() - start, torch.cat(scores).numpy()
+        return now() - start, torch.cat(scores).numpy()
 
     return run
 
