@@ -18,10 +18,11 @@ from prism.scoring.rows import Even, Rows, Uneven, Unknown, Untappable
 from prism.scoring.targets import Factors, Target
 
 Arrived = Callable[[torch.Tensor], None]
+View = Callable[[torch.Tensor], torch.Tensor]  # what of a tensor [K, *shape of a parameter] one use of it concerns
 
 
 class Ledger:
-    """Adds up products as output gradients arrive.
+    """Adds up products as output gradients arrive. Another ledger overrides `matrix`, `vector` and `lookup`.
 
     Args:
         directions: parameter name → [K, *shape].
@@ -110,9 +111,8 @@ class Ledger:
                 x, d = d, x
             self._factors(target, rows, x, d, expert or 0)
             return
-        v = self._direction(target, d, expert)
         x, d = rows(x), rows(d)
-        self._add(target, rows, linear_products(x, d, v.mT if transposed else v, self.norms), (rows.start, expert))
+        self.matrix(target, rows, x, d, _view(expert, transposed), expert)
         if self.norms and target in self._tied:
             if target not in self._ids or transposed:
                 raise Untappable(f"{target} is tied in a way whose gradient norm is not known")
@@ -122,15 +122,19 @@ class Ledger:
     def _factors(self, factors: Factors, rows: Rows, x: torch.Tensor, d: torch.Tensor, expert: int) -> None:
         """y = … + scaling * B (A x): A's inputs are x, and B's output gradients d."""
         a, b = factors.of(expert)
-        part = (rows.start, expert)
         if factors.a:
-            v = factors.part_a(self._direction(factors.a, d), expert)
             inner = rows(d @ b.to(d.dtype) * factors.scaling)
-            self._add(factors.a, rows, linear_products(rows(x), inner, v, self.norms), part)
+            self.matrix(factors.a, rows, rows(x), inner, lambda v: factors.part_a(v, expert), expert)
         if factors.b:
-            v = factors.part_b(self._direction(factors.b, d), expert)
             inner = rows(x @ a.to(x.dtype).T * factors.scaling)
-            self._add(factors.b, rows, linear_products(inner, rows(d), v, self.norms), part)
+            self.matrix(factors.b, rows, inner, rows(d), lambda v: factors.part_b(v, expert), expert)
+
+    def matrix(
+        self, name: str, rows: Rows, x: torch.Tensor, d: torch.Tensor, view: View, expert: int | None = None
+    ) -> None:
+        """One use of a matrix [out, in], with x [b, R, in] and d [b, R, out] by sample."""
+        v = view(self._directions[name]).to(d.dtype)
+        self._add(name, rows, linear_products(x, d, v, self.norms), (rows.start, expert))
 
     def looked_up(self, target: Target, ids: torch.Tensor) -> None:
         """To be told in the forward pass, before the output head runs."""
@@ -141,32 +145,38 @@ class Ledger:
     ) -> None:
         """A weight [vocabulary, width], or its transpose; ids [B, R], d [B, R, width]."""
         name = _plain(target, "an embedding")
-        v = self._direction(name, d)
         d = rows(d)
-        self._add(name, rows, embedding_products(ids, d, v.mT if transposed else v, self.norms), "embedding")
+        self.lookup(name, rows, ids, d, _view(None, transposed))
         for samples, met in self._met.pop(name, []):
             cross = 2 * (met * wide(d if samples is None else d[samples])).sum((1, 2))
             _accumulate(self.squares, name, cross, samples, len(self.batch))
+
+    def lookup(self, name: str, rows: Rows, ids: torch.Tensor, d: torch.Tensor, view: View) -> None:
+        """One use of an embedding [vocabulary, width], at ids [B, R] with d [B, R, width]."""
+        v = view(self._directions[name]).to(d.dtype)
+        self._add(name, rows, embedding_products(ids, d, v, self.norms), "embedding")
 
     def elementwise(
         self, target: Target, rows: Rows, x: torch.Tensor, d: torch.Tensor, expert: int | None = None
     ) -> None:
         """A weight that x is multiplied with element by element; for a bias x is one."""
-        name = _plain(target, "elementwise")
-        v = self._direction(name, d, expert)
-        depth = v.dim() - 1
+        name, view = _plain(target, "elementwise"), _view(expert)
+        depth = view(self._directions[name]).dim() - 1
         d = rows(d.flatten(-depth))
         x = rows(x.flatten(-depth)) if x.dim() else x.to(d.dtype)
-        self._add(name, rows, elementwise_products(x, d, v.flatten(1), self.norms), (rows.start, expert))
+        self.vector(name, rows, x, d, view, expert)
+
+    def vector(
+        self, name: str, rows: Rows, x: torch.Tensor, d: torch.Tensor, view: View, expert: int | None = None
+    ) -> None:
+        """One use of a weight [width], with d [b, R, width] and x the same or a scalar."""
+        v = view(self._directions[name]).to(d.dtype).flatten(1)
+        self._add(name, rows, elementwise_products(x, d, v, self.norms), (rows.start, expert))
 
     def close(self) -> None:
         """To be called after the backward pass."""
         if self._met:
             raise Untappable(f"{next(iter(self._met))} is tied in a way whose gradient norm is not known")
-
-    def _direction(self, name: str, d: torch.Tensor, expert: int | None = None) -> torch.Tensor:
-        v = self._directions[name]
-        return (v if expert is None else v[:, expert]).to(d.dtype)
 
     def _add(self, name: str, rows: Rows, products: tuple[torch.Tensor, torch.Tensor | None], part: Hashable) -> None:
         """`part`: what, of the parameter or of the batch, these products are of; norms add up over different ones."""
@@ -177,6 +187,16 @@ class Ledger:
             self._seen.add((name, part))
             _accumulate(self.squares, name, squares, rows.samples, len(self.batch))
         _accumulate(self.scores, name, scores, rows.samples, len(self.batch))
+
+
+def _view(expert: int | None = None, transposed: bool = False) -> View:
+    """Of one expert, or of all; as [out, in] where the parameter is [in, out]."""
+
+    def view(t: torch.Tensor) -> torch.Tensor:
+        t = t if expert is None else t[:, expert]
+        return t.mT if transposed else t
+
+    return view
 
 
 def _plain(target: Target, use: str) -> str:

@@ -6,7 +6,7 @@ formed by autograd, and the graph begins at the lowest tapped module.
 """
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
@@ -30,23 +30,31 @@ class Taps:
     Args:
         directions: parameter name → [K, *shape], in the model's dtype.
         norms: also squared gradient norms.
+        ledger: makes what output gradients are brought to, from the arguments of `Ledger`.
 
     Raises:
         Untappable: at construction, or in a pass, where a parameter is used in an unknown way.
     """
 
-    def __init__(self, network: Any, directions: Mapping[str, torch.Tensor], norms: bool) -> None:
+    def __init__(
+        self,
+        network: Any,
+        directions: Mapping[str, torch.Tensor],
+        norms: bool,
+        ledger: Callable[..., Ledger] = Ledger,
+    ) -> None:
         self.norms = norms
+        self._make = ledger
         self._directions = directions
         self._outside = _outside(network)
         self._targets = find_targets(network, directions)
-        self._tied = self._shared() if norms else set()
+        self._tied = self._known_ties() if norms else set()
         self._ledger: Ledger | None = None
 
     @contextmanager
     def watch(self, batch: Batch) -> Iterator[None]:
         """Taps in place; run one forward and backward pass of the summed loss inside."""
-        ledger = self._ledger = Ledger(batch, self._directions, self.norms, self._outside, self._tied)
+        ledger = self._ledger = self._make(batch, self._directions, self.norms, self._outside, self._tied)
         with ExitStack() as stack:
             for module, held in self._targets.items():
                 stack.enter_context(_tap(module, held, ledger))
@@ -63,13 +71,17 @@ class Taps:
         assert self._ledger is not None
         return self._ledger.squares
 
-    def _shared(self) -> set[str]:
-        """Names of parameters that are both the embedding and the output head; other sharing is refused."""
+    def shared(self) -> dict[str, list[nn.Module]]:
+        """Names of parameters that several modules use, with these modules."""
         owners: dict[str, list[nn.Module]] = {}
         for module, held in self._targets.items():
             for target in itertools.chain.from_iterable(held.values()):
                 owners.setdefault(str(target), []).append(module)
-        shared = {name: modules for name, modules in owners.items() if len(modules) > 1}
+        return {name: modules for name, modules in owners.items() if len(modules) > 1}
+
+    def _known_ties(self) -> set[str]:
+        """Names of parameters that are both the embedding and the output head; other sharing is refused."""
+        shared = self.shared()
         for name, modules in shared.items():
             looked_up = [m for m in modules if isinstance(m, nn.Embedding)]
             if len(modules) != 2 or len(looked_up) != 1 or not set(modules) & self._outside:
