@@ -3,7 +3,7 @@
 import glob
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar, overload
 
 import yaml
 from pydantic import (
@@ -29,10 +29,29 @@ def _option(
     return Field(default, description=help, json_schema_extra={"stage": stage}, **more)
 
 
-class SelectConfig(BaseModel):
-    """Everything that `prism select` can be told."""
+option = _option  # for the configs of other commands
+
+
+class Config(BaseModel):
+    """What every command's config has: fields made with `option`, refused when unknown, saved as YAML."""
 
     model_config = ConfigDict(extra="forbid", validate_by_name=True, validate_by_alias=True, serialize_by_alias=True)
+
+    def stage(self, stage: str) -> dict[str, Any]:
+        """The fields of one stage, by name."""
+        fields = type(self).model_fields.items()
+        return {n: getattr(self, n) for n, f in fields if f.json_schema_extra["stage"] == stage}  # type: ignore[index]
+
+    def save(self, path: Path, command: str = "select") -> None:
+        text = yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        write_whole(path, f"# prism {command} --config THIS_FILE repeats the run\n{text}")
+
+
+C = TypeVar("C", bound=BaseModel)
+
+
+class SelectConfig(Config):
+    """Everything that `prism select` can be told."""
 
     model: str = _option("data", "Causal LM: a folder or a hub id.")
     adapter: str | None = _option("data", "PEFT LoRA adapter on it: a folder or a hub id.", None)
@@ -117,11 +136,6 @@ class SelectConfig(BaseModel):
             raise ValueError("the forward engine gives none: use --engine backward")
         return value
 
-    def stage(self, stage: str) -> dict[str, Any]:
-        """The fields of one stage, by name."""
-        fields = type(self).model_fields.items()
-        return {n: getattr(self, n) for n, f in fields if f.json_schema_extra["stage"] == stage}  # type: ignore[index]
-
     def absolute(self) -> "SelectConfig":
         """The same with local paths made absolute, so that a run can be repeated from anywhere.
 
@@ -129,14 +143,10 @@ class SelectConfig(BaseModel):
             ConfigError: a name is not UTF-8, which the libraries below can't open.
         """
         update: dict[str, Any] = {"out": str(Path(_encodable(self.out)).expanduser().absolute())}
-        update |= {n: [_absolute(place) for place in getattr(self, n)] for n in ("pool", "target")}
+        update |= {n: [absolute_place(place) for place in getattr(self, n)] for n in ("pool", "target")}
         places = {n: getattr(self, n) for n in ("model", "adapter", "tokenizer")}
-        update |= {n: _absolute(place) for n, place in places.items() if place is not None}
+        update |= {n: absolute_place(place) for n, place in places.items() if place is not None}
         return self.model_copy(update=update)
-
-    def save(self, path: Path) -> None:
-        text = yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-        write_whole(path, "# prism select --config THIS_FILE repeats the run\n" + text)
 
 
 def bytes_of(size: str) -> int:
@@ -144,8 +154,16 @@ def bytes_of(size: str) -> int:
     return int(TypeAdapter(ByteSize).validate_python(size))
 
 
-def load_config(path: Path | None, given: Mapping[str, Any]) -> SelectConfig:
-    """The config of a YAML file (or none), overridden by the options that were `given`.
+@overload
+def load_config(path: Path | None, given: Mapping[str, Any]) -> SelectConfig: ...
+
+
+@overload
+def load_config(path: Path | None, given: Mapping[str, Any], cls: type[C]) -> C: ...
+
+
+def load_config(path: Path | None, given: Mapping[str, Any], cls: type[BaseModel] = SelectConfig) -> BaseModel:
+    """The config of a YAML file (or none), overridden by the options that were `given`, as a command's config class.
 
     Raises:
         ConfigError: the file can't be read, or a field is unknown, missing or malformed.
@@ -158,12 +176,12 @@ def load_config(path: Path | None, given: Mapping[str, Any]) -> SelectConfig:
             raise ConfigError(f"the config {path} can't be read: {' '.join(str(error).split())}") from error
         if not isinstance(loaded, dict):
             raise ConfigError(f"the config {path} must be a mapping of option names to values")
-        names = {field.alias: name for name, field in SelectConfig.model_fields.items() if field.alias}
+        names = {field.alias: name for name, field in cls.model_fields.items() if field.alias}
         written = ((str(name).replace("-", "_"), value) for name, value in loaded.items())
         fields = {names.get(name, name): value for name, value in written}
     fields |= given
     try:
-        return SelectConfig.model_validate(fields)
+        return cls.model_validate(fields)
     except ValidationError as error:
         raise ConfigError(_explain(error, path)) from error
 
@@ -189,7 +207,7 @@ def _encodable(place: str) -> str:
     return place
 
 
-def _absolute(place: str) -> str:
+def absolute_place(place: str) -> str:
     """What lies here becomes absolute; hub ids, and what exists nowhere, stay as they are."""
     path = Path(_encodable(place)).expanduser()
     here = path.exists() or glob.has_magic(place) or Path(place.rpartition(":")[0] or "?").is_dir()
