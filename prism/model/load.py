@@ -15,9 +15,9 @@ from prism.errors import ConfigError, ModelError, first_line
 from prism.model.causal import require_causal
 from prism.model.parameters import choose_parameters, lora_names
 from prism.model.places import Places, find_model, has_tokenizer
+from prism.model.precision import DTYPES, precision_of
 from prism.model.quiet import quiet_transformers
 
-DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 DEFAULT_MAX_LENGTH = 2048
 BATCH_WIDE_ROTARY = {"longrope", "dynamic"}
 
@@ -41,7 +41,7 @@ class Model:
 
     def __repr__(self) -> str:
         size = sum(p.numel() for p in self.parameters.values())
-        return f"Model({type(self.network).__name__}, gradients in {size:,} weights, {self.dtype} on {self.device})"
+        return f"Model({type(self.network).__name__}, gradients in {size:,} weights, {self.kept} on {self.device})"
 
     @property
     def device(self) -> torch.device:
@@ -49,7 +49,19 @@ class Model:
 
     @property
     def dtype(self) -> torch.dtype:
+        """Of the first of the chosen parameters; the network may compute in another (`precision`)."""
         return next(iter(self.parameters.values())).dtype
+
+    @cached_property
+    def precision(self) -> torch.dtype:
+        """The narrowest type that the network computes in, to which its losses and gradients are right."""
+        return precision_of(self.network)
+
+    @property
+    def kept(self) -> str:
+        """The types of parameters and computation, in words."""
+        inside = "" if self.dtype == self.precision else f", in a network that computes in {self.precision},"
+        return f"{self.dtype}{inside}"
 
     @cached_property
     def fingerprints(self) -> dict[str, str]:

@@ -83,9 +83,7 @@ def load(config: SelectConfig, progress: Progress) -> tuple[Model, Encoder]:
     if model.tokenizer.pad_token_id is None:
         progress.note("the tokenizer has no pad token: none is needed, samples are padded with their own last token")
     size = sum(p.numel() for p in model.parameters.values())
-    progress.note(
-        f"gradients in {len(model.parameters)} parameters ({size:,} weights), {model.dtype} on {model.device}"
-    )
+    progress.note(f"gradients in {len(model.parameters)} parameters ({size:,} weights), {model.kept} on {model.device}")
     return model, encoder
 
 

@@ -107,8 +107,8 @@ def _off(error: float) -> str:
 
 def _obstacle(model: Model) -> str | None:
     """Why a central difference would be wrong, or nothing but rounding."""
-    if model.dtype not in (torch.float32, torch.float64):
-        return f"a central difference vanishes in the rounding of {model.dtype}"
+    if model.precision not in (torch.float32, torch.float64):
+        return f"a central difference vanishes in the rounding of {model.precision}"
     for name, module in model.network.named_modules():
         if "dora" in type(module).__name__.lower():
             return f"PEFT takes the norm of DoRA's weights for a constant, which a central difference does not ({name})"

@@ -145,7 +145,7 @@ def self_check(model: Model, batch: Batch) -> tuple[float, str]:
 
 
 def tolerance_of(model: Model) -> float:
-    return TOLERANCE.get(model.dtype, 5e-2)
+    return TOLERANCE.get(model.precision, 5e-2)
 
 
 def owner(model: Model, parameter: str) -> str:
@@ -177,7 +177,7 @@ def check_samples(encoder: Encoder, pool: Pool | None = None, count: int = 5) ->
 def _largest_error(model: Model, gradients: dict[str, torch.Tensor], engine: StreamingEngine) -> tuple[float, str]:
     true = {name: float(wide(g).square().sum()) for name, g in gradients.items()}
     products, squares = engine.taps.scores(), engine.taps.squares()
-    least = ROUNDING.get(model.dtype, 1e-3) * max(true.values(), default=0.0)
+    least = ROUNDING.get(model.precision, 1e-3) * max(true.values(), default=0.0)
     worst, where = 0.0, ""
     for name in model.parameters:
         square = true.get(name, 0.0)
@@ -200,7 +200,7 @@ def _finite_gradients(model: Model, batch: Batch, alone: Batch) -> dict[str, tor
     In half precision they are taken within the batch where they can be: its rounding is another than that of the
     sample alone, and lets a mixture's router choose other experts.
     """
-    half = torch.finfo(model.dtype).bits < 32
+    half = torch.finfo(model.precision).bits < 32
     for reference in (batch, alone) if half else (alone,):
         gradients = _gradients(model, reference)
         if all(bool(g.isfinite().all()) for g in gradients.values()):

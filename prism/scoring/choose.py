@@ -52,7 +52,7 @@ def choose_engine(
         raise ConfigError("the forward engine gives no gradient norms, and one direction a pass: use --engine backward")
     v = stacked(model, directions)
     backward, why = backward_engine(model, v, norms=norms, probes=probes)
-    worth = rows >= FORWARD_ROWS and model.dtype == torch.float32 and len(directions) == 1 and not norms
+    worth = rows >= FORWARD_ROWS and model.precision == torch.float32 and len(directions) == 1 and not norms
     if probes and (engine == "forward" or (engine == "auto" and worth)):
         dual = engine == "forward" or isinstance(backward, LoopEngine)
         try:
