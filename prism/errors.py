@@ -23,6 +23,10 @@ class RunError(PrismError):
     """A run folder can't be used for what was asked."""
 
 
+class TrainingError(PrismError):
+    """A training can't start, or came to nothing."""
+
+
 class RowError(PrismError):
     """One row can't be used; readers turn it into a `BadRow`, or raise it with `on_bad_row="stop"`."""
 

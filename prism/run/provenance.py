@@ -1,17 +1,14 @@
 """What a run depends on, and on what it ran."""
 
-import platform
-import subprocess
-import sys
-from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 from prism import __version__
+from prism.circumstances import circumstances, numbered, version_of
 from prism.config import SelectConfig
 from prism.data import Pool, Target
 from prism.model import Places
+
+__all__ = ["LIBRARIES", "MACHINE", "circumstances", "identity", "numbered"]
 
 MACHINE = ("device", "version")
 LIBRARIES = ("torch", "transformers", "tokenizers", "peft")
@@ -32,37 +29,5 @@ def identity(config: SelectConfig, places: Places, pool: Pool, target: Target, d
     }
 
 
-def circumstances(seed: int) -> dict[str, Any]:
-    """Worth knowing about a run, though the scores do not depend on it."""
-    return {
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": sys.argv,
-        "seed": seed,
-        "git": git_revision(),
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-    }
-
-
-def git_revision() -> str | None:
-    """Revision of the checkout that prism runs from; None where it was installed from a package."""
-    here = Path(__file__).resolve().parents[2]
-    if not (here / ".git").exists():
-        return None
-    try:
-        done = subprocess.run(["git", "-C", str(here), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() or None
-
-
-def numbered(fingerprints: dict[str, str]) -> dict[str, str]:
-    """Files by place and name: a run may move with its data, but not change their order."""
-    return {f"file {i} ({Path(name).name})": digest for i, (name, digest) in enumerate(fingerprints.items(), 1)}
-
-
 def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "unknown"
+    return version_of(name)
