@@ -1,7 +1,7 @@
 """The backward engine against plain autograd, on samples of the user's own."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 
@@ -15,6 +15,8 @@ from prism.scoring.backward import StreamingEngine, single
 from prism.scoring.differ import first_difference
 from prism.scoring.products import wide
 from prism.scoring.taps import Untappable
+
+Maker = Callable[[Model, Mapping[str, torch.Tensor], bool], StreamingEngine]  # from directions, and whether with norms
 
 # How far the streaming pass may be from autograd, relative to each parameter's squared gradient norm, and the part of
 # the largest such norm below which a parameter's is rounding and no more.
@@ -80,7 +82,7 @@ def check_model(model: Model, samples: Sequence[Encoded]) -> CheckReport:
     return CheckReport("backward", "", len(found), error, name, owner(model, name) if name else "", tolerance)
 
 
-def first_check(model: Model, probes: Sequence[Encoded]) -> tuple[float, str]:
+def first_check(model: Model, probes: Sequence[Encoded], make: Maker = StreamingEngine) -> tuple[float, str]:
     """`self_check` of the first of `probes` that has a finite gradient, from the median length on, beside the longest
     that the memory has room for; (NaN, "") where none has.
 
@@ -91,28 +93,28 @@ def first_check(model: Model, probes: Sequence[Encoded]) -> tuple[float, str]:
     by_length = sorted(probes, key=len)
     count = len(by_length)
     while count:
-        found = attempt(partial(_first_check, model, by_length[:count], by_length[count - 1 : count]))
+        found = attempt(partial(_first_check, model, by_length[:count], by_length[count - 1 : count], make))
         if found is not None:
             return found
         count //= 2
     if not probes:
         return math.nan, ""
-    if (found := attempt(partial(_first_check, model, by_length[:1], []))) is None:
+    if (found := attempt(partial(_first_check, model, by_length[:1], [], make))) is None:
         raise Untappable("the memory does not suffice for the gradient of any check sample")
     return found
 
 
-def _first_check(model: Model, probes: Sequence[Encoded], beside: Sequence[Encoded]) -> tuple[float, str]:
+def _first_check(model: Model, probes: Sequence[Encoded], beside: Sequence[Encoded], make: Maker) -> tuple[float, str]:
     middle = len(probes) // 2
     for probe in (*probes[middle:], *probes[:middle]):
-        error, name = self_check(model, collate([probe, *beside]).to(model.device))
+        error, name = self_check(model, collate([probe, *beside]).to(model.device), make)
         if not math.isnan(error):
             return error, name
     return math.nan, ""
 
 
-def self_check(model: Model, batch: Batch) -> tuple[float, str]:
-    """(largest relative error, parameter) of the backward engine against autograd, by parameter, on the first sample
+def self_check(model: Model, batch: Batch, make: Maker = StreamingEngine) -> tuple[float, str]:
+    """(largest relative error, parameter) of the engine that `make` makes against autograd, by parameter, on the first sample
     of a batch; (NaN, "") where that sample's loss or gradient is not finite.
 
     Raises:
@@ -134,7 +136,7 @@ def self_check(model: Model, batch: Batch) -> tuple[float, str]:
     if gradients is None:
         return math.nan, ""
     zero = {name: torch.zeros_like(p) for name, p in model.parameters.items() if name not in gradients}
-    engine = StreamingEngine(model, {n: g.unsqueeze(0) for n, g in {**gradients, **zero}.items()}, norms=True)
+    engine = make(model, {n: g.unsqueeze(0) for n, g in {**gradients, **zero}.items()}, True)
     beside = float(engine.run(batch)[0])
     if not abs(loss - beside) <= slack:
         raise ModelError(

@@ -149,7 +149,7 @@ class Ledger:
         self.lookup(name, rows, ids, d, _view(None, transposed))
         for samples, met in self._met.pop(name, []):
             cross = 2 * (met * wide(d if samples is None else d[samples])).sum((1, 2))
-            _accumulate(self.squares, name, cross, samples, len(self.batch))
+            accumulate(self.squares, name, cross, samples, len(self.batch))
 
     def lookup(self, name: str, rows: Rows, ids: torch.Tensor, d: torch.Tensor, view: View) -> None:
         """One use of an embedding [vocabulary, width], at ids [B, R] with d [B, R, width]."""
@@ -185,8 +185,8 @@ class Ledger:
             if (name, part) in self._seen:
                 raise Untappable(f"{name} is used more than once in a pass, so its gradient norm is not a sum")
             self._seen.add((name, part))
-            _accumulate(self.squares, name, squares, rows.samples, len(self.batch))
-        _accumulate(self.scores, name, scores, rows.samples, len(self.batch))
+            accumulate(self.squares, name, squares, rows.samples, len(self.batch))
+        accumulate(self.scores, name, scores, rows.samples, len(self.batch))
 
 
 def _view(expert: int | None = None, transposed: bool = False) -> View:
@@ -205,9 +205,10 @@ def _plain(target: Target, use: str) -> str:
     return target
 
 
-def _accumulate(
+def accumulate(
     sums: dict[str, torch.Tensor], name: str, new: torch.Tensor, samples: torch.Tensor | None, batch: int
 ) -> None:
+    """Add `new` [b, …] of these `samples` [b], or of all, to sums[name] [batch, …]."""
     if name not in sums:
         sums[name] = new.new_zeros(batch, *new.shape[1:])
     total = sums[name]

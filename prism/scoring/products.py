@@ -41,14 +41,23 @@ def _by_gradients(
     x: torch.Tensor, d: torch.Tensor, v: torch.Tensor, norms: bool
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     size = max(1, TILE // (x.shape[2] * d.shape[2]))
-    blocks = torch.split(v.flatten(1), max(1, TILE // v[0].numel()))
     scores, squares = [], []
     for xs, ds in zip(torch.split(x, size), torch.split(d, size), strict=True):
-        gradients = wide(ds.transpose(1, 2) @ xs).flatten(1)
-        scores.append(torch.cat([gradients @ wide(block).T for block in blocks], 1))
-        if norms:
-            squares.append(gradients.square().sum(1))
+        products = gradient_products(wide(ds.transpose(1, 2) @ xs), v, norms)
+        scores.append(products[0])
+        if products[1] is not None:
+            squares.append(products[1])
     return torch.cat(scores), torch.cat(squares) if norms else None
+
+
+def gradient_products(
+    gradients: torch.Tensor, v: torch.Tensor, norms: bool
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """The same for per-sample gradients [b, *shape] in memory, and directions [K, *shape]."""
+    flat = gradients.flatten(1)
+    blocks = torch.split(v.flatten(1), max(1, TILE // v[0].numel()))
+    scores = torch.cat([flat @ block.to(flat.dtype).T for block in blocks], 1)
+    return scores, flat.square().sum(1) if norms else None
 
 
 def _gram_norms(x: torch.Tensor, d: torch.Tensor) -> torch.Tensor:

@@ -48,7 +48,7 @@ class Taps:
         self._directions = directions
         self._outside = _outside(network)
         self._targets = find_targets(network, directions)
-        self._tied = self._known_ties() if norms else set()
+        self._tied = self._known_ties() if norms and ledger is Ledger else set()
         self._ledger: Ledger | None = None
 
     @contextmanager
