@@ -114,8 +114,8 @@ def _first_check(model: Model, probes: Sequence[Encoded], beside: Sequence[Encod
 
 
 def self_check(model: Model, batch: Batch, make: Maker = StreamingEngine) -> tuple[float, str]:
-    """(largest relative error, parameter) of the engine that `make` makes against autograd, by parameter, on the first sample
-    of a batch; (NaN, "") where that sample's loss or gradient is not finite.
+    """(largest relative error, parameter) of the engine that `make` makes against autograd, by parameter, on the first
+    sample of a batch; (NaN, "") where that sample's loss or gradient is not finite.
 
     Raises:
         Untappable: the backward engine can't be used for this model and these parameters.

@@ -105,7 +105,7 @@ class FormingLedger(Ledger):
         self, name: str, rows: Rows, x: torch.Tensor, d: torch.Tensor, view: View, expert: int | None = None
     ) -> None:
         shape = view(self._directions[name]).shape[1:]
-        gradients = (wide(x) * wide(d)).sum(1).unflatten(1, shape)
+        gradients = (wide(x) * wide(d)).sum(1).reshape(-1, *shape)
         self._use(name, rows, lambda i: gradients[i], view, d)
 
     def close(self) -> None:
@@ -179,7 +179,7 @@ def _union(found: list[torch.Tensor | None]) -> torch.Tensor | None:
     some = [samples for samples in found if samples is not None]
     if len(some) < len(found):
         return None
-    return some[0] if len(some) == 1 else torch.cat(some).unique()
+    return some[0] if len(some) == 1 else torch.unique(torch.cat(some))
 
 
 def _is_all(view: torch.Tensor, of: torch.Tensor) -> bool:

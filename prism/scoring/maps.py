@@ -22,10 +22,10 @@ class CandidateMap(Protocol):
 class Moments:
     """What Adam knows of each parameter after some steps.
 
-    `first`, `second`: parameter name → exponential averages of gradients and of their squares, of the parameter's shape,
-    as the optimizer held them. `steps`: parameter name → steps that were taken. `learning_rate`: the checkpoint's weight
-    where several are summed (TracIn, LESS), of which `rate_from` says where it was read. `notices`: what a user should
-    know of it all.
+    `first`, `second`: parameter name → exponential averages of gradients and of their squares, of the parameter's
+    shape, as the optimizer held them. `steps`: parameter name → steps that were taken. `learning_rate`: the weight of
+    this checkpoint where several are summed (TracIn, LESS), of which `rate_from` says where it was read. `notices`:
+    what a user should know of it all.
     """
 
     first: Mapping[str, torch.Tensor]
