@@ -1,14 +1,18 @@
-"""The token view of one row of a finished run."""
+"""What makes the scores of single rows of a finished run: their tokens, and the target pairs."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from prism.curvature import Identity
+from prism.data import Row
 from prism.errors import DataError
 from prism.progress import Progress, Silent
 from prism.run.prepare import load, open_job
 from prism.run.provenance import MACHINE
+from prism.run.pulls import Pulls, pair_pulls
 from prism.run.select import finished_run
+from prism.scoring import ScoreTable
 from prism.scoring.explain import explain
 
 
@@ -19,34 +23,50 @@ def explain_row(run: Path, row_id: str, progress: Progress | None = None) -> dic
         RunError: the run is not finished, or its pool, model or target has changed since.
         DataError: the run scored no row of that id.
     """
+    return explain_rows(run, [row_id], progress)[0][0]
+
+
+def explain_rows(
+    run: Path, ids: Sequence[str], progress: Progress | None = None, *, pulls: bool = False
+) -> tuple[list[dict[str, Any]], Pulls | None]:
+    """The same for several rows, with the model loaded once, and, if asked for, what each target pair contributes."""
+    progress = progress or Silent()
     with finished_run(run) as (config, folder, measured, scores):
         job = open_job(config)
         folder.check(job.identity(), but=MACHINE)
-        row = next((row for row in job.pool if row.id == row_id), None)
-        place = next((n for n, name in enumerate(scores.table.column("id").to_pylist()) if name == row_id), None)
-        if row is None or place is None:
-            raise DataError(f"no row of {run} has the id {row_id!r}: selected.jsonl holds ids as prism.id")
-        model, encoder = load(config, progress or Silent())
-        sample = encoder.row(row)
+        found = _found(run, scores, ids)
+        model, encoder = load(config, progress)
+        samples = [encoder.row(row) for row, _ in found]
         direction = Identity().solve(measured.direction)
-        view = explain(model, sample, direction, batch_tokens=config.batch_tokens)
-        return {
-            "id": row_id,
-            "run_score": float(scores.column("score")[place]),
-            "score": view.score,
-            "how": view.how,
-            "truncated": sample.truncated,
-            "tokens": [
+        progress.start("tokens", len(ids))
+        rows = []
+        for (row, score), sample in zip(found, samples, strict=True):
+            view = explain(model, sample, direction, batch_tokens=config.batch_tokens)
+            columns = (column.tolist() for column in (view.places, view.ids, view.losses, view.contributions))
+            names = ("place", "id", "loss", "contribution")
+            tokens = [dict(zip(names, token, strict=True)) for token in zip(*columns, strict=True)]
+            rows.append(
                 {
-                    "place": place,
-                    "id": token,
-                    "text": model.tokenizer.decode([token]),
-                    "loss": loss,
-                    "contribution": part,
+                    "id": row.id,
+                    "run_score": score,
+                    "score": view.score,
+                    "how": view.how,
+                    "truncated": sample.truncated,
+                    "tokens": [{**token, "text": model.tokenizer.decode([token["id"]])} for token in tokens],
                 }
-                for place, token, loss, part in zip(
-                    *(column.tolist() for column in (view.places, view.ids, view.losses, view.contributions)),
-                    strict=True,
-                )
-            ],
-        }
+            )
+            progress.advance(1, len(sample))
+        return rows, pair_pulls(job, model, encoder, measured, Identity(), samples, progress) if pulls else None
+
+
+def _found(run: Path, scores: ScoreTable, ids: Sequence[str]) -> list[tuple[Row, float]]:
+    """(row, its score in the run) by id, in the order asked for."""
+    wanted = set(ids)
+    values = scores.column("score")
+    names = scores.table.column("id").to_pylist()
+    places = {name: float(values[n]) for n, name in enumerate(names) if name in wanted}
+    rows = {row.id: row for row in scores.pool if row.id in wanted}
+    for name in ids:
+        if name not in places or name not in rows:
+            raise DataError(f"no row of {run} has the id {name!r}: selected.jsonl holds ids as prism.id")
+    return [(rows[name], places[name]) for name in ids]

@@ -79,6 +79,17 @@ def score_pairs(
         _score_tile(model, pool, pairs[tile], encoder, curvature, store, batch_tokens, progress, shard_rows)
 
 
+def pair_directions(model: Model, pairs: Sequence[EncodedPair], curvature: Curvature) -> dict[str, torch.Tensor]:
+    """Parameter name → [2 * pairs, *shape]: the directions of all y+, then those of all y-."""
+    count = len(pairs)
+    v = {n: torch.empty(2 * count, *p.shape, dtype=p.dtype, device=p.device) for n, p in model.parameters.items()}
+    for place, sides in enumerate(pair_gradients(model, pairs)):
+        for row, gradient in zip((place, count + place), sides, strict=True):
+            for name, tensor in curvature.solve(gradient).tensors.items():
+                v[name][row] = tensor
+    return v
+
+
 def _score_tile(
     model: Model,
     pool: Pool,
@@ -93,11 +104,7 @@ def _score_tile(
     count = len(pairs)
 
     def make_scorer(probes: Sequence[Encoded]) -> Scorer:
-        v = {n: torch.empty(2 * count, *p.shape, dtype=p.dtype, device=p.device) for n, p in model.parameters.items()}
-        for place, sides in enumerate(pair_gradients(model, pairs)):
-            for row, gradient in zip((place, count + place), sides, strict=True):
-                for name, tensor in curvature.solve(gradient).tensors.items():
-                    v[name][row] = tensor
+        v = pair_directions(model, pairs, curvature)
         engine, why = backward_engine(model, v, norms=False, probes=probes)
         progress.note(why)
         return Scorer(model, Chosen(engine, why), 2 * count, batch_tokens)

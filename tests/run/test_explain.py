@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from prism import load_model, load_pool
+from prism import load_model, load_pool, load_target
 from prism.config import SelectConfig
 from prism.errors import DataError, RunError
-from prism.run.explain import explain_row
-from prism.run.select import run_select
+from prism.run.explain import explain_row, explain_rows
+from prism.run.select import Run, run_select
 from prism.scoring.forward import ForwardMode
 from tests import oracle
 
@@ -58,3 +58,29 @@ def test_a_changed_model(config: SelectConfig) -> None:
     weights.write_bytes(raw)
     with pytest.raises(RunError, match="changed since"):
         explain_row(run.folder, "whatever")
+
+
+def test_pairs_pull_as_their_own_gradients_say(config: SelectConfig) -> None:
+    config = config.model_copy(update={"dtype": "float64", "direction_memory": "160KB"})  # several tiles
+    run = run_select(config)
+    model = load_model(config.model, dtype="float64")
+    encoder = model.encoder()
+    pool = {row.id: row for row in load_pool(config.pool)}
+    ids = run.selection.ids[::-1]
+    rows, pulls = explain_rows(run.folder, ids, pulls=True)
+    assert pulls is not None
+    assert [row["id"] for row in rows] == ids
+    assert pulls.pairs == run.target.table.column("id").to_pylist()
+    gradients = [oracle.sample_gradient(model, encoder.row(pool[name]))[1] for name in ids]
+    for number, (pair, pi) in enumerate(zip(load_target(config.target), weights(run), strict=True)):
+        with model.requiring_grad():
+            chosen, rejected = (oracle.token_losses(model.network, side).mean() for side in encoder.pair(pair))
+            direction = oracle.gradients(model, pi * (chosen - rejected) / len(pulls.pairs))
+        right = [oracle.dot(g, direction) for g in gradients]
+        np.testing.assert_allclose(pulls.contributions[:, number], right, rtol=1e-5, atol=1e-6 * np.abs(right).max())
+    np.testing.assert_allclose(pulls.contributions.sum(1), [row["run_score"] for row in rows], rtol=1e-5)
+
+
+def weights(run: Run) -> list[float]:
+    found: list[float] = run.target.table.column("weight").to_pylist()
+    return found

@@ -1,0 +1,1 @@
+"""What selection does, measured: repair, audit, comparisons of methods, and whether the theory holds."""

@@ -1,0 +1,59 @@
+"""What each target pair contributes to the scores of a few rows."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from prism.config import bytes_of
+from prism.curvature import Curvature
+from prism.data import Encoded, Encoder
+from prism.model import Model
+from prism.progress import Progress
+from prism.run.prepare import Job
+from prism.scoring.choose import Chosen, backward_engine
+from prism.scoring.matrix import Tiling, pair_directions
+from prism.scoring.scorer import Scorer
+from prism.target import MeasuredTarget
+from prism.target.measure import encode_pairs
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Pulls:
+    """contributions [rows, pairs]: w_q (S+_q - S-_q) / |Q|, which sum over the `pairs` (their ids) to the score."""
+
+    pairs: list[str]
+    contributions: Floats
+
+
+def pair_pulls(
+    job: Job,
+    model: Model,
+    encoder: Encoder,
+    measured: MeasuredTarget,
+    curvature: Curvature,
+    samples: Sequence[Encoded],
+    progress: Progress,
+) -> Pulls:
+    """Score `samples` against every pair that takes part in the direction, a tile of pairs at a time."""
+    table = measured.table.select(["id", "weight"]).to_pydict()
+    weights = {name: weight for name, weight in zip(table["id"], table["weight"], strict=True) if weight}
+    found, encoded, _ = encode_pairs(job.target, encoder)
+    kept = [(pair.id, sides) for pair, sides in zip(found, encoded, strict=True) if pair.id in weights]
+    tiling = Tiling.plan(model, len(kept), bytes_of(job.config.direction_memory))
+    progress.start("pairs", len(kept))
+    parts = [np.empty((len(samples), 0))]
+    for tile, _, _ in tiling.tiles():
+        sides = [pair for _, pair in kept[tile]]
+        v = pair_directions(model, sides, curvature)
+        engine, why = backward_engine(model, v, norms=False, probes=samples)
+        scorer = Scorer(model, Chosen(engine, why), 2 * len(sides), job.config.batch_tokens)
+        scores = scorer.score(samples, lambda *_: None).scores
+        parts.append(scores[:, : len(sides)] - scores[:, len(sides) :])
+        progress.advance(len(sides), 0)
+    names = [name for name, _ in kept]
+    w = np.array([weights[name] for name in names])
+    return Pulls(names, np.concatenate(parts, 1) * w / len(names))
