@@ -76,6 +76,14 @@ class SelectConfig(Config):
     lora_rank: int = _option("scoring", "Rank of a LoRA attached for scoring.", 16, ge=1)
     lora_alpha: int | None = _option("scoring", "Its alpha; twice the rank unless given.", None, ge=1)
     curvature: Literal["identity"] = _option("scoring", "Curvature of the SFT loss.", "identity")
+    aggregate: Literal["mean", "max", "round-robin"] | None = _option(
+        "scoring", "bm25, embed, rds+: one score of those against single targets; the method's own way.", None
+    )
+    ngrams: int = _option("scoring", "dsir: the longest n-grams that are counted.", 2, ge=1)
+    embedder: str | None = _option(
+        "scoring", "embed: a sentence-transformers model, instead of the model's hidden states.", None
+    )
+    reference: str | None = _option("scoring", "delta-loss: a model or LoRA adapter that knows the target.", None)
     engine: Literal["auto", "backward", "forward"] = _option(
         "scoring", "Pass that scores: exact backward, faster forward, or what measures well enough.", "auto"
     )
@@ -144,7 +152,7 @@ class SelectConfig(Config):
         """
         update: dict[str, Any] = {"out": str(Path(_encodable(self.out)).expanduser().absolute())}
         update |= {n: [absolute_place(place) for place in getattr(self, n)] for n in ("pool", "target")}
-        places = {n: getattr(self, n) for n in ("model", "adapter", "tokenizer")}
+        places = {n: getattr(self, n) for n in ("model", "adapter", "tokenizer", "embedder", "reference")}
         update |= {n: absolute_place(place) for n, place in places.items() if place is not None}
         return self.model_copy(update=update)
 

@@ -70,17 +70,8 @@ class Model:
 
     @cached_property
     def longest(self) -> int | None:
-        """Positions that the model has, or None where it has no limit.
-
-        With a rotary embedding that changes once a batch is longer than some length, that length: beyond it a sample's
-        loss would depend on its neighbours.
-        """
-        config = self.network.config.get_text_config()
-        rotary = getattr(config, "rope_parameters", None) or {}
-        kinds = [rotary] if "rope_type" in rotary else [kind for kind in rotary.values() if isinstance(kind, dict)]
-        limits = [k.get("original_max_position_embeddings") for k in kinds if k.get("rope_type") in BATCH_WIDE_ROTARY]
-        limits.append(getattr(config, "max_position_embeddings", None))
-        return min((limit for limit in limits if limit is not None), default=None)
+        """Positions that the model has, or None where it has no limit; see `positions`."""
+        return positions(self.network.config)
 
     @cached_property
     def owners(self) -> list[tuple[nn.Module, str, str]]:
@@ -106,11 +97,57 @@ class Model:
         Raises:
             ConfigError: `max_length` is beyond what the model has positions for.
         """
-        if max_length is not None and self.longest is not None and max_length > self.longest:
-            raise ConfigError(f"max_length {max_length} is beyond the model's {self.longest} positions")
-        length = max_length or min(DEFAULT_MAX_LENGTH, self.longest or DEFAULT_MAX_LENGTH)
         vocabulary = self.network.get_input_embeddings().weight.shape[0]
-        return Encoder(self.tokenizer, max_length=length, responses=responses, plain=plain, vocabulary=vocabulary)
+        return make_encoder(self.tokenizer, self.longest, vocabulary, max_length, responses, plain)
+
+
+def positions(config: Any) -> int | None:
+    """Positions that a model of this transformers config has, or None where it has no limit.
+
+    With a rotary embedding that changes once a batch is longer than some length, that length: beyond it a sample's loss
+    would depend on its neighbours.
+    """
+    config = config.get_text_config()
+    rotary = getattr(config, "rope_parameters", None) or {}
+    kinds = [rotary] if "rope_type" in rotary else [kind for kind in rotary.values() if isinstance(kind, dict)]
+    limits = [k.get("original_max_position_embeddings") for k in kinds if k.get("rope_type") in BATCH_WIDE_ROTARY]
+    limits.append(getattr(config, "max_position_embeddings", None))
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+def make_encoder(
+    tokenizer: Any,
+    longest: int | None,
+    vocabulary: int | None,
+    max_length: int | None,
+    responses: Responses,
+    plain: bool,
+) -> Encoder:
+    """Raises ConfigError where `max_length` is beyond the `longest` that the model has positions for."""
+    if max_length is not None and longest is not None and max_length > longest:
+        raise ConfigError(f"max_length {max_length} is beyond the model's {longest} positions")
+    length = max_length or min(DEFAULT_MAX_LENGTH, longest or DEFAULT_MAX_LENGTH)
+    return Encoder(tokenizer, max_length=length, responses=responses, plain=plain, vocabulary=vocabulary)
+
+
+def load_encoder(
+    places: Places,
+    *,
+    max_length: int | None = None,
+    responses: Responses = "last",
+    plain: bool = False,
+    trust_remote_code: bool = False,
+) -> Encoder:
+    """The encoder of a model's rows without the model: its config and tokenizer are read, its weights are not.
+
+    Raises:
+        ModelError: config or tokenizer can't be read.
+        ConfigError: `max_length` is beyond what the model has positions for.
+    """
+    config = _check_config(places.model, trust_remote_code)
+    words = _load_tokenizer(places.tokenizer, trust_remote_code)
+    known = None if places.adapter else getattr(config.get_text_config(), "vocab_size", None)  # an adapter may add some
+    return make_encoder(words, positions(config), known, max_length, responses, plain)
 
 
 def load_model(
@@ -185,7 +222,7 @@ def choose_dtype(dtype: str) -> torch.dtype | str:
     return DTYPES.get(dtype, "auto")
 
 
-def _check_config(folder: Path, trust_remote_code: bool) -> None:
+def _check_config(folder: Path, trust_remote_code: bool) -> Any:
     from transformers import AutoConfig
 
     with quiet_transformers():
@@ -197,6 +234,7 @@ def _check_config(folder: Path, trust_remote_code: bool) -> None:
         raise ModelError(
             f"the model {folder} is an encoder-decoder ({config.model_type}); only causal language models can be scored"
         )
+    return config
 
 
 def _not_loaded(folder: Path, error: Exception) -> ModelError:

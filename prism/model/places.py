@@ -57,6 +57,12 @@ def find_model(
     return Places(folder, adapter_folder, _folder(tokenizer, "tokenizer", None) if tokenizer else own)
 
 
+def is_adapter(place: str | Path, allow_pickle: bool = False) -> bool:
+    """Whether a folder or hub id holds a PEFT adapter and no whole model; raises ModelError where it does not exist."""
+    folder = _folder(place, "model", None, allow_pickle)
+    return (folder / "adapter_config.json").exists() and not (folder / "config.json").exists()
+
+
 def has_tokenizer(folder: Path) -> bool:
     return any(path.name in TOKENIZER_FILES or path.suffix == ".model" for path in folder.iterdir())
 

@@ -6,12 +6,12 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, Protocol
 
 from prism.data import Encoded, Encoder, Pool, Row
 from prism.errors import BadRow, RowError, stopped_at
 from prism.progress import Progress
-from prism.scoring.scorer import Scored, Scorer
+from prism.scoring.scorer import Advance, Scored
 from prism.scoring.shards import Shard, ShardStore
 
 PROBES = 32
@@ -26,11 +26,19 @@ class Prepared:
     rejected: list[BadRow]
 
 
+class RowScorer(Protocol):
+    """What scores the rows of one shard after another: a `Scorer`, or a method without gradients."""
+
+    def recall(self, notes: Mapping[str, Any]) -> None: ...
+
+    def score_rows(self, rows: Sequence[Row], samples: Sequence[Encoded], advance: Advance) -> Scored: ...
+
+
 def score_shards(
     pool: Pool,
     encoder: Encoder,
     store: ShardStore,
-    make_scorer: Callable[[Sequence[Encoded]], Scorer],
+    make_scorer: Callable[[Sequence[Encoded]], RowScorer],
     make_shard: Callable[[Prepared, Scored], Shard],
     *,
     directions: int,
@@ -44,7 +52,7 @@ def score_shards(
     Raises:
         DataError: a bad row where the pool stops at those.
     """
-    scorer: Scorer | None = None
+    scorer: RowScorer | None = None
     notes: list[Mapping[str, Any]] = []
     reused = 0
     shards = math.ceil(len(pool) / shard_rows)
@@ -67,7 +75,7 @@ def score_shards(
                     scorer = make_scorer(probes)
                     for note in notes:
                         scorer.recall(note)
-                scored = scorer.score(ready.encoded, progress.advance)
+                scored = scorer.score_rows(ready.rows, ready.encoded, progress.advance)
                 for sentence in scored.said:
                     progress.note(sentence)
             progress.advance(len(ready.rejected), 0)

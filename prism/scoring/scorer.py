@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from prism.data import Encoded, collate
+from prism.data import Encoded, Row, collate
 from prism.model import Model
 from prism.model.memory import attempt, in_fitting_batches
 from prism.scoring.calibrate import scores_in_batches, tolerance
@@ -60,6 +60,10 @@ class Scorer:
         self._notes.add(notes)
         if self._reference is not None and notes.get("engine") == self._reference.name:
             self._give_up()
+
+    def score_rows(self, _: Sequence[Row], samples: Sequence[Encoded], advance: Advance) -> Scored:
+        """`score`, for what feeds rows too."""
+        return self.score(samples, advance)
 
     def score(self, samples: Sequence[Encoded], advance: Advance) -> Scored:
         """Raises ModelError where the engine can't go on."""

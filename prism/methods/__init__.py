@@ -1,0 +1,1 @@
+"""Methods: a table of recipes, and the baselines that need no gradients."""
