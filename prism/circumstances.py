@@ -3,6 +3,7 @@
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -43,3 +44,25 @@ def version_of(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return "unknown"
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """What differs, by name: `option dtype: float32 → bfloat16`, `pool file a.jsonl`."""
+    found: list[str] = []
+    for name in [*old, *(n for n in new if n not in old)]:
+        before, after = old.get(name), new.get(name)
+        if before == after:
+            continue
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            found += differences(before, after, f"{prefix}{name} ")
+        elif _is_digest(before) and _is_digest(after):
+            found.append(f"the contents of {prefix}{name}")
+        elif _is_digest(before) or _is_digest(after):
+            found.append(f"{prefix}{name} ({'added' if before is None else 'gone'})")
+        else:
+            found.append(f"{prefix}{name}: {before} → {after}")
+    return found
+
+
+def _is_digest(value: Any) -> bool:
+    return isinstance(value, str) and len(value) == 64

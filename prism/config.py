@@ -23,7 +23,10 @@ from prism.files import write_whole
 
 
 def _option(
-    stage: Literal["data", "scoring", "selection", "display"], help: str, default: Any = ..., **more: Any
+    stage: Literal["data", "scoring", "selection", "training", "evaluation", "display"],
+    help: str,
+    default: Any = ...,
+    **more: Any,
 ) -> Any:
     """A field; a run folder refuses a changed "scoring" field, knows "data" by their contents, and ignores the rest."""
     return Field(default, description=help, json_schema_extra={"stage": stage}, **more)

@@ -10,6 +10,7 @@ from typing import Any
 
 import filelock
 
+from prism.circumstances import differences
 from prism.errors import BadRow, RunError
 from prism.files import write_whole
 from prism.scoring import Folder, PairScores
@@ -67,7 +68,7 @@ class RunFiles:
         if self.manifest is not None:
             before = self.manifest["identity"]
             identity = {**identity, **{part: before.get(part) for part in but}}
-            if changes := _changes(before, identity):
+            if changes := differences(before, identity):
                 raise RunError(
                     f"{self.path} holds another run; changed since: {'; '.join(changes)}. "
                     "Undo the change to go on with it, or name a new --out"
@@ -162,25 +163,3 @@ class RunFolder(RunFiles):
 def unwritable(path: Path, error: Exception) -> RunError:
     reason = getattr(error, "strerror", None) or str(error)
     return RunError(f"the run folder {path} can't be written: {reason}")
-
-
-def _changes(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """What differs, by name: `option dtype: float32 → bfloat16`, `pool file a.jsonl`."""
-    found: list[str] = []
-    for name in [*old, *(n for n in new if n not in old)]:
-        before, after = old.get(name), new.get(name)
-        if before == after:
-            continue
-        if isinstance(before, Mapping) and isinstance(after, Mapping):
-            found += _changes(before, after, f"{prefix}{name} ")
-        elif _is_digest(before) and _is_digest(after):
-            found.append(f"the contents of {prefix}{name}")
-        elif _is_digest(before) or _is_digest(after):
-            found.append(f"{prefix}{name} ({'added' if before is None else 'gone'})")
-        else:
-            found.append(f"{prefix}{name}: {before} → {after}")
-    return found
-
-
-def _is_digest(value: Any) -> bool:
-    return isinstance(value, str) and len(value) == 64

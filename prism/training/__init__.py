@@ -1,5 +1,32 @@
 """SFT through TRL, on the very tokens that were scored."""
 
-from prism.training.sft import fine_tune
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["fine_tune"]
+from prism.training.config import TrainConfig
+
+if TYPE_CHECKING:
+    from prism.training.folder import base_place, trained_place
+    from prism.training.job import Trained, train
+    from prism.training.overlap import Overlap, find_overlap
+    from prism.training.sft import fine_tune
+
+_WHERE = {
+    "Overlap": "overlap",
+    "Trained": "job",
+    "base_place": "folder",
+    "find_overlap": "overlap",
+    "fine_tune": "sft",
+    "train": "job",
+    "trained_place": "folder",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use: the command line needs the config alone."""
+    if name in _WHERE:
+        return getattr(import_module(f"prism.training.{_WHERE[name]}"), name)
+    raise AttributeError(f"module 'prism.training' has no attribute {name!r}")
+
+
+__all__ = ["Overlap", "TrainConfig", "Trained", "base_place", "find_overlap", "fine_tune", "train", "trained_place"]
