@@ -174,7 +174,7 @@ def _keys(groups: list[Mapping[str, Any]], state: Mapping[int | str, Any]) -> li
     return keys if any(keys) else [list(state)]
 
 
-def _with_names(groups: list[Mapping[str, Any]]) -> dict[int | str, str]:
+def _with_names(groups: list[Mapping[str, Any]]) -> dict[Any, int | str]:
     """Number → name, where torch was given names and kept them beside the numbers."""
     named = [zip(group.get("params", ()), group.get("param_names") or (), strict=False) for group in groups]
     return {key: str(name) for pairs in named for key, name in pairs}
