@@ -91,9 +91,8 @@ def read_state(path: Path) -> State:
         raise ModelError(f"{path} is an optimizer state before its first step: it has no moments yet")
     names = _with_names(groups)
     keys = [[names.get(key, key) for key in group] for group in _keys(groups, state)]
-    entries: dict[int | str, Entry] = {
-        names.get(key, key): _entry(key, held, path) for key, held in state.items() if held != {}
-    }
+    found = {key: _entry(key, held, path) for key, held in state.items() if held != {}}
+    entries = {names.get(key, key): entry for key, entry in found.items()}
     return State(path, keys, entries, *_settings(groups, path))
 
 
