@@ -37,6 +37,7 @@ def score_baseline(
         ConfigError: an option does not fit the baseline.
     """
     options, store, pool = options or Options(), store or Memory(), context.pool
+    baseline.check(options)
     aggregate, total = baseline.aggregated(options), len(context.pool)
     shards = math.ceil(total / shard_rows)
     targets = len(context.pairs[0]) if aggregate == "round-robin" else 1

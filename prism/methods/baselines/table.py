@@ -1,10 +1,15 @@
 """Methods without gradients, as rows of one table."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from prism.errors import ConfigError
+from prism.methods.baselines.bm25 import by_words
+from prism.methods.baselines.dsir import by_importance
+from prism.methods.baselines.losses import by_difficulty, by_perplexity, by_reducible_loss
+from prism.methods.baselines.sentences import by_embedding
 from prism.methods.baselines.simple import by_chance, by_length
+from prism.methods.baselines.states import by_late_states
 from prism.methods.context import Context, Options
 from prism.scoring.feed import RowScorer
 
@@ -16,9 +21,10 @@ class Baseline:
     """A method that scores rows without gradients.
 
     prepare: makes ready to score the rows of a context's pool; called only where there are rows to be scored.
-    aggregate: how it makes one score of those against single targets; None where it has but one score.
     needs_model: whether it runs the model's weights, and not its tokenizer alone.
-    spared_by: the option (a field of `Options`) that makes the weights unnecessary.
+    aggregate: how it makes one score of those against single targets; None where it has but one score.
+    takes: the options (fields of `Options`) that it reads, besides `aggregate`.
+    requires: the one among them that it can't do without; spared_by: the one that makes the weights unnecessary.
     """
 
     name: str
@@ -26,9 +32,11 @@ class Baseline:
     formula: str
     source: str
     cost: str
-    needs_model: bool
     prepare: Callable[[Context, Options], RowScorer]
+    needs_model: bool = False
     aggregate: str | None = None
+    takes: tuple[str, ...] = ()
+    requires: str | None = None
     spared_by: str | None = None
 
     def loads(self, options: Options) -> bool:
@@ -36,18 +44,21 @@ class Baseline:
         return self.needs_model and not (self.spared_by and getattr(options, self.spared_by))
 
     def aggregated(self, options: Options) -> str | None:
-        """How scores against single targets make one.
+        """How scores against single targets make one."""
+        return options.aggregate or self.aggregate
 
-        Raises:
-            ConfigError: there is no such way, or no such scores.
-        """
-        if options.aggregate is None:
-            return self.aggregate
-        if self.aggregate is None:
-            raise ConfigError(f"{self.name} has one score a row, and nothing to aggregate: drop --aggregate")
-        if options.aggregate not in AGGREGATES:
+    def check(self, options: Options) -> None:
+        """Raises ConfigError where an option is missing, unknown or of no concern here."""
+        takes = {*self.takes, *(("aggregate",) if self.aggregate else ())}
+        for field in fields(Options):
+            if getattr(options, field.name) != field.default and field.name not in takes:
+                raise ConfigError(f"{self.name} takes no --{field.name}: leave it out")
+        if options.aggregate not in (None, *AGGREGATES):
             raise ConfigError(f"aggregate {options.aggregate!r} is none of {', '.join(AGGREGATES)}")
-        return options.aggregate
+        if options.ngrams < 1:
+            raise ConfigError(f"ngrams must be at least 1, not {options.ngrams}")
+        if self.requires and not getattr(options, self.requires):
+            raise ConfigError(f"{self.name} needs --{self.requires}, a model or LoRA adapter")
 
 
 BASELINES: dict[str, Baseline] = {
@@ -59,8 +70,7 @@ BASELINES: dict[str, Baseline] = {
             "u(seed, id), uniform in (0, 1)",
             "control",
             "reading the pool",
-            needs_model=False,
-            prepare=by_chance,
+            by_chance,
         ),
         Baseline(
             "longest",
@@ -68,8 +78,76 @@ BASELINES: dict[str, Baseline] = {
             "|y|, response tokens",
             "control: a summed loss favours long samples",
             "reading the pool",
-            needs_model=False,
-            prepare=by_length,
+            by_length,
+        ),
+        Baseline(
+            "bm25",
+            "rows that share rare words with the targets' texts",
+            "mean_q sum_{w in q} idf(w) f / (f + k1 (1 - b + b |z| / mean |z|))",
+            "Robertson and Zaragoza 2009, Lucene's variant as in bm25s (arXiv 2407.03618)",
+            "reading the pool twice",
+            by_words,
+            aggregate="mean",
+        ),
+        Baseline(
+            "dsir",
+            "importance resampling on hashed n-grams",
+            "log p_target(z) - log p_pool(z) + Gumbel(seed, id)",
+            "Xie et al., arXiv 2302.03169",
+            "reading the pool twice",
+            by_importance,
+            takes=("ngrams",),
+        ),
+        Baseline(
+            "embed",
+            "similarity of mean embeddings to the targets'",
+            "mean_q cos(h(z), h(q)), h the mean of the last hidden states or --embedder's",
+            "RDS of Zhang et al. 2018, Hanawa et al. 2021; sentence-transformers, arXiv 1908.10084",
+            "one forward pass, without logits",
+            by_embedding,
+            needs_model=True,
+            aggregate="mean",
+            takes=("embedder",),
+            spared_by="embedder",
+        ),
+        Baseline(
+            "rds+",
+            "each target in turn takes the row that is nearest in hidden states",
+            "-place in the round-robin of cos(h(z), h(q)), h = sum_i i h_i / sum_i i",
+            "Ivison et al., arXiv 2503.01807",
+            "one forward pass, without logits",
+            by_late_states,
+            needs_model=True,
+            aggregate="round-robin",
+        ),
+        Baseline(
+            "perplexity",
+            "the responses that the model finds likeliest first",
+            "-l(y | x)",
+            "Marion et al., arXiv 2309.04564, who compare lowest, middle and highest",
+            "one forward pass",
+            by_perplexity,
+            needs_model=True,
+        ),
+        Baseline(
+            "ifd",
+            "responses that the prompt helps least, yet helps",
+            "IFD = l(y | x) / l(y); 1 - IFD where that is above 1",
+            "Li et al., arXiv 2308.12032",
+            "one forward pass, and one without prompts",
+            by_difficulty,
+            needs_model=True,
+        ),
+        Baseline(
+            "delta-loss",
+            "what a reference that knows the target has learned, and the model has not",
+            "l(y | x) - l_reference(y | x)",
+            "reducible holdout loss of Mindermann et al., arXiv 2206.07137",
+            "one forward pass of each of two models",
+            by_reducible_loss,
+            needs_model=True,
+            takes=("reference",),
+            requires="reference",
         ),
     )
 }

@@ -1,0 +1,65 @@
+"""Similarity to targets by a sentence-transformers model."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from prism.data import Encoded, Row
+from prism.errors import ConfigError, ModelError, first_line
+from prism.methods.baselines.rowwise import Batchwise, Floats
+from prism.methods.baselines.states import by_mean_states, cosines
+from prism.methods.baselines.texts import row_text, target_text
+from prism.methods.context import Context, Options
+from prism.model.quiet import quiet_transformers
+from prism.scoring.feed import RowScorer
+
+
+def by_embedding(context: Context, options: Options) -> RowScorer:
+    """Cosine of embeddings [rows, targets]: those of `options.embedder`, else the model's own mean hidden states."""
+    if options.embedder is None:
+        return by_mean_states(context, options)
+    embedder = _load(options.embedder, context.device, context.allow_pickle)
+    pairs = context.pairs[0]
+    context.progress.start("target", len(pairs))
+    limit = f"the first {embedder.max_seq_length} tokens" if embedder.max_seq_length else "all"
+    context.progress.note(f"embedding with {options.embedder}, which reads {limit} of a text")
+    against = _vectors(embedder, [target_text(pair) for pair in pairs])
+
+    def measure(rows: Sequence[Row], _: Sequence[Encoded]) -> tuple[Floats, None]:
+        return cosines(_vectors(embedder, [row_text(row) for row in rows]), against), None
+
+    return Batchwise(f"embed ({options.embedder})", measure, len(pairs), context.batch_tokens)
+
+
+def _vectors(embedder: Any, texts: Sequence[str]) -> torch.Tensor:
+    """Unit vectors [texts, width] on the CPU."""
+    found = embedder.encode(list(texts), batch_size=32, normalize_embeddings=True, show_progress_bar=False)
+    return torch.from_numpy(np.asarray(found, dtype=np.float32))
+
+
+def _load(place: str, device: str, allow_pickle: bool) -> Any:
+    """A sentence-transformers model, from safetensors, without code of its own.
+
+    Raises:
+        ConfigError: sentence-transformers is not installed.
+        ModelError: the model can't be loaded.
+    """
+    try:
+        from sentence_transformers import SentenceTransformer
+    except ImportError as error:
+        raise ConfigError(
+            f"--embedder {place} needs sentence-transformers ({first_line(error)}): "
+            "pip install 'prism-select[embed]', or leave --embedder out for the model's own hidden states"
+        ) from error
+    with quiet_transformers():
+        try:
+            return SentenceTransformer(
+                place,
+                device=None if device == "auto" else device,
+                trust_remote_code=False,
+                model_kwargs={} if allow_pickle else {"use_safetensors": True},
+            )
+        except Exception as error:
+            raise ModelError(f"the embedder {place} can't be loaded: {first_line(error)}") from error
