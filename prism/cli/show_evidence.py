@@ -27,3 +27,62 @@ def show_trained(folder: Path, summary: dict[str, Any], place: tuple[str, str | 
     model, adapter = place
     named = f"--model {model}" + (f" --adapter {adapter}" if adapter else "")
     console.print(f"use it as {_text(named)}; everything is in {_text(str(folder))}", highlight=False)
+
+
+def show_evaluated(report: dict[str, Any]) -> None:
+    """Every figure with its interval, beside the base's and the difference where there is a base."""
+    console = Console()
+    for place, found in report["targets"].items():
+        title = f"{_text(Path(place).name)}: {found['pairs']:,} pairs"
+        console.print(_figures(found, PAIR_FIGURES, title))
+        _left_out(console, found, "pairs")
+    if (found := report["retain"]) is not None:
+        names = ", ".join(Path(place).name for place in found["places"])
+        title = f"{_text(names)}: {found['rows']:,} rows, {found['tokens']:,} tokens"
+        console.print(_figures(found, RETAIN_FIGURES, title))
+        _left_out(console, found, "rows")
+    spread = report["bootstrap"]
+    console.print(
+        f"intervals hold {spread['confidence']:.0%} of {spread['resamples']:,} bootstrap resamples", highlight=False
+    )
+
+
+PAIR_FIGURES = {
+    "preference": "mean pi",
+    "won": "share of pairs won",
+    "potential": "K",
+    "log_preference": "mean log pi",
+    "loss_chosen": "loss of chosen",
+    "loss_rejected": "loss of rejected",
+}
+RETAIN_FIGURES = {"perplexity": "perplexity", "loss": "loss"}
+
+
+def _figures(found: dict[str, Any], names: dict[str, str], title: str) -> Table:
+    beside = ("base", "difference") if "base" in found else ()
+    table = Table(title=title)
+    for column in ("", "model", *beside):
+        table.add_column(column, no_wrap=True)
+    for name, shown in names.items():
+        cells = [_figure(found[name])]
+        if beside:
+            ratio = found["difference"].get(f"{name}_ratio")
+            cells += [_figure(found["base"][name])]
+            cells += [f"x {_figure(ratio)}" if ratio else _figure(found["difference"][name], "+")]
+        table.add_row(shown, *cells)
+    return table
+
+
+def _figure(figure: dict[str, float | None], sign: str = "") -> str:
+    value, low, high = (figure[name] for name in ("value", "low", "high"))
+    if value is None:
+        return "none"
+    if low is None or high is None:
+        return f"{value:{sign}.3g}"
+    return f"{value:{sign}.3g} \\[{low:{sign}.3g}, {high:{sign}.3g}]"
+
+
+def _left_out(console: Console, found: dict[str, Any], what: str) -> None:
+    for count, why in ((found["rejected"], "can't be used"), (found["not_finite"], "have no finite loss")):
+        if count:
+            console.print(f"{count:,} {what} {why} and are left out", style="dim", highlight=False)

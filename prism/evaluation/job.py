@@ -1,0 +1,174 @@
+"""`prism evaluate`: what a model does now, beside what its base did."""
+
+import json
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from prism import __version__
+from prism.circumstances import circumstances, version_of
+from prism.data import Target, load_target
+from prism.errors import RunError
+from prism.evaluation.bootstrap import CONFIDENCE
+from prism.evaluation.config import EvaluateConfig
+from prism.evaluation.preference import PairLosses, measure_pairs
+from prism.evaluation.retain import RetainLosses, measure_retained
+from prism.evaluation.subject import Subject, subjects_of
+from prism.files import write_whole
+from prism.model.memory import make_room
+from prism.progress import Progress, Silent
+
+log = logging.getLogger("prism")
+RESULTS = "evaluate.json"
+LIBRARIES = ("torch", "transformers", "peft", "lm_eval")
+Report = dict[str, Any]
+
+
+@dataclass
+class Measured:
+    """All that was measured of one model."""
+
+    subject: Subject
+    fingerprints: dict[str, str]
+    dtype: str
+    device: str
+    pairs: dict[str, PairLosses] = field(default_factory=dict)
+    retain: RetainLosses | None = None
+
+
+def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> Report:
+    """Measure a model, and the base to compare with if one is named; the report also goes to `evaluate.json`.
+
+    `targets` has, for each place of `config.target`, the figures `preference`, `won`, `potential`, `log_preference`,
+    `loss_chosen` and `loss_rejected` as `{"value", "low", "high"}`: means over pairs with 95 % percentile bootstrap
+    intervals. With a base, `base` has the same of it, and `difference` those of the paired differences.
+
+    Raises:
+        PrismError: with what is wrong and what to do.
+    """
+    progress = progress or Silent()
+    config = config.absolute()
+    subject, base = subjects_of(config)
+    targets = {
+        place: load_target([place], columns=config.target_columns, on_bad_row=config.on_bad_row)
+        for place in config.target
+    }
+    ours = _measure(config, subject, targets, None, progress)
+    theirs = None if base is None else _measure(config, base, targets, ours.dtype, progress)
+    report = _report(config, ours, theirs, targets)
+    folder = Path(config.out) if config.out else subject.folder
+    if folder is None:
+        progress.note("no --out was given: the results are not written to a file")
+    else:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            write_whole(folder / RESULTS, json.dumps(report, indent=2, allow_nan=False) + "\n")
+        except OSError as error:
+            raise RunError(f"{folder / RESULTS} can't be written: {error}") from error
+    return report
+
+
+def _measure(
+    config: EvaluateConfig, subject: Subject, targets: dict[str, Target], dtype: str | None, progress: Progress
+) -> Measured:
+    named = subject.model + (f" with {subject.adapter}" if subject.adapter else "")
+    progress.note(f"loading {named}")
+    model, encoder = subject.load(config, dtype)
+    for notice in model.notices:
+        progress.note(notice)
+    kept = str(model.dtype).removeprefix("torch.")
+    measured = Measured(subject, model.fingerprints, kept, str(model.device))
+    for place, target in targets.items():
+        measured.pairs[place] = measure_pairs(
+            model, target, encoder, batch_tokens=config.batch_tokens, progress=progress
+        )
+    if config.retain:
+        measured.retain = measure_retained(
+            model,
+            config.retain,
+            encoder,
+            columns=config.columns,
+            on_bad_row=config.on_bad_row,
+            batch_tokens=config.batch_tokens,
+            progress=progress,
+        )
+    del model, encoder
+    make_room()
+    return measured
+
+
+def _report(config: EvaluateConfig, ours: Measured, theirs: Measured | None, targets: dict[str, Target]) -> Report:
+    return {
+        **circumstances(config.seed),
+        "version": {"prism": __version__, **{name: version_of(name) for name in LIBRARIES}},
+        "model": _named(ours),
+        "base": None if theirs is None else _named(theirs),
+        "bootstrap": {"resamples": config.resamples, "confidence": CONFIDENCE, "seed": config.seed},
+        "targets": {
+            place: _of_target(config, target, ours.pairs[place], None if theirs is None else theirs.pairs[place])
+            for place, target in targets.items()
+        },
+        "retain": _of_retained(config, ours.retain, None if theirs is None else theirs.retain),
+    }
+
+
+def _named(measured: Measured) -> Report:
+    subject = measured.subject
+    return {
+        "model": subject.model,
+        "adapter": subject.adapter,
+        "training": None if subject.folder is None else str(subject.folder),
+        "fingerprints": measured.fingerprints,
+        "dtype": measured.dtype,
+        "device": measured.device,
+        "responses": subject.responses,
+        "plain": subject.plain,
+        "max_length": subject.max_length,
+    }
+
+
+def _of_target(config: EvaluateConfig, target: Target, ours: PairLosses, theirs: PairLosses | None) -> Report:
+    spread = (config.resamples, config.seed)
+    report: Report = {
+        "files": target.fingerprints,
+        "pairs": int(ours.finite.sum()),
+        "rejected": len(ours.rejected),
+        "not_finite": int((~ours.finite).sum()),
+        "truncated": ours.truncated,
+        **ours.figures(*spread),
+    }
+    if theirs is not None:
+        report["base"] = theirs.figures(*spread)
+        report["difference"] = ours.minus(theirs, *spread)
+    if config.values:
+        report["values"] = _by_pair(ours)
+        if theirs is not None:
+            report["values_base"] = _by_pair(theirs)
+    return report
+
+
+def _by_pair(measured: PairLosses) -> Report:
+    columns = {
+        n: [v if ok else None for v, ok in zip(column.tolist(), measured.finite, strict=True)]
+        for n, column in measured.values().items()
+    }
+    return {"id": measured.ids, **columns}
+
+
+def _of_retained(config: EvaluateConfig, ours: RetainLosses | None, theirs: RetainLosses | None) -> Report | None:
+    if ours is None:
+        return None
+    spread = (config.resamples, config.seed)
+    report: Report = {
+        "places": config.retain,
+        "rows": int(ours.finite.sum()),
+        "tokens": int(ours.tokens[ours.finite].sum()),
+        "rejected": len(ours.rejected),
+        "not_finite": int((~ours.finite).sum()),
+        **ours.figures(*spread),
+    }
+    if theirs is not None:
+        report["base"] = theirs.figures(*spread)
+        report["difference"] = ours.minus(theirs, *spread)
+    return report
