@@ -18,6 +18,7 @@ from pydantic import (
 )
 
 from prism.budget import BATCH_TOKENS, Budget
+from prism.damping import Damping
 from prism.errors import ConfigError
 from prism.files import write_whole
 
@@ -78,7 +79,17 @@ class SelectConfig(Config):
     )
     lora_rank: int = _option("scoring", "Rank of a LoRA attached for scoring.", 16, ge=1)
     lora_alpha: int | None = _option("scoring", "Its alpha; twice the rank unless given.", None, ge=1)
-    curvature: Literal["identity"] = _option("scoring", "Curvature of the SFT loss.", "identity")
+    curvature: Literal["identity", "diagonal", "kfac", "ekfac"] | None = _option(
+        "scoring", "Curvature of the SFT loss: identity, diagonal, kfac, ekfac; else the method's own.", None
+    )
+    curvature_samples: int = _option("scoring", "Pool rows that it is fitted on, spread evenly.", 2000, ge=1)
+    curvature_labels: Literal["model", "data"] = _option(
+        "scoring", "Labels that it is fitted with: drawn from the model (true Fisher), or the data's own.", "model"
+    )
+    curvature_from: str | None = _option("data", "Another run with a fitted curvature.", None)
+    damping: str = _option(
+        "scoring", "Added to its eigenvalues: a share of their mean, or a number (1e-3).", "0.1 mean"
+    )
     aggregate: Literal["mean", "max", "round-robin"] | None = _option(
         "scoring", "bm25, embed, rds+: one score of those against single targets; the method's own way.", None
     )
@@ -91,7 +102,9 @@ class SelectConfig(Config):
         "scoring", "Pass that scores: exact backward, faster forward, or what measures well enough.", "auto"
     )
     pair_scores: bool = _option("display", "Also scores against each target pair, for prism reweigh.", False)
-    direction_memory: str = _option("display", "Memory for the directions of pairs: more take several passes.", "4GB")
+    direction_memory: str = _option(
+        "display", "Memory for the directions of pairs, or a curvature's factors: more take several passes.", "4GB"
+    )
     gradient_norms: bool = _option("scoring", "Also gradient norms, at some cost.", False)
     responses: Literal["last", "all"] = _option("scoring", "Loss on the last assistant turn, or on all.", "last")
     plain: bool = _option("scoring", "Join prompt and completion as text, without the chat template.", False)
@@ -140,6 +153,15 @@ class SelectConfig(Config):
             raise ValueError(f"{value!r} is no amount of memory such as 4GB or 512MB") from error
         return value
 
+    @field_validator("damping", mode="before")
+    @classmethod
+    def _damping(cls, value: Any) -> Any:
+        try:
+            Damping.parse(str(value))
+        except ConfigError as error:
+            raise ValueError(str(error)) from error
+        return str(value)
+
     @field_validator("gradient_norms")
     @classmethod
     def _by_backward(cls, value: bool, info: ValidationInfo) -> bool:
@@ -155,7 +177,9 @@ class SelectConfig(Config):
         """
         update: dict[str, Any] = {"out": str(Path(_encodable(self.out)).expanduser().absolute())}
         update |= {n: [absolute_place(place) for place in getattr(self, n)] for n in ("pool", "target")}
-        places = {n: getattr(self, n) for n in ("model", "adapter", "tokenizer", "embedder", "reference")}
+        places = {
+            n: getattr(self, n) for n in ("model", "adapter", "tokenizer", "embedder", "reference", "curvature_from")
+        }
         update |= {n: absolute_place(place) for n, place in places.items() if place is not None}
         return self.model_copy(update=update)
 

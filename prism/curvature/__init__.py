@@ -2,19 +2,21 @@
 
 from typing import Protocol
 
+from prism.curvature.fitted import Fitted
 from prism.curvature.identity import Identity
+from prism.damping import Damping
 from prism.target import Direction
 
 
 class Curvature(Protocol):
-    """A damped curvature H_lambda, fitted beforehand."""
+    """A curvature H, fitted beforehand, with a damping of its own."""
 
     @property
     def name(self) -> str: ...
 
-    def solve(self, direction: Direction) -> Direction:
-        """H_lambda^-1 applied to a direction: same names, same shapes."""
+    def solve(self, direction: Direction, damping: Damping | None = None) -> Direction:
+        """H_lambda^-1 applied to a direction: same names, same shapes; `damping` in place of the curvature's own."""
         ...
 
 
-__all__ = ["Curvature", "Identity"]
+__all__ = ["Curvature", "Damping", "Fitted", "Identity"]

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from prism.damping import Damping
 from prism.target import Direction
 
 
@@ -11,5 +12,5 @@ class Identity:
 
     name: str = "identity"
 
-    def solve(self, direction: Direction) -> Direction:
+    def solve(self, direction: Direction, damping: Damping | None = None) -> Direction:
         return direction

@@ -14,7 +14,6 @@ import torch
 
 from prism.budget import Budget
 from prism.config import SelectConfig
-from prism.curvature import Identity
 from prism.data import Pool
 from prism.progress import Progress, Silent
 from prism.run.clock import Clock
@@ -96,7 +95,7 @@ def _all_phases(job: Job, folder: RunFiles, clock: Clock, scratch: Path, progres
     measured = _try_target(job, folder, bench, clock)
     read = clock.phases["reading"] / (good + len(job.pool.rejected))
     sample, picking = _sample(job.pool, config.seed)
-    direction, began = Identity().solve(measured.direction), time.monotonic()
+    direction, began = measured.direction, time.monotonic()
     chosen = bench.engine(job.pool, direction)
     choosing = time.monotonic() - began
     progress.note(chosen.why)

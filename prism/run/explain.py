@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from prism.curvature import Identity
 from prism.data import Row
 from prism.errors import DataError
 from prism.progress import Progress, Silent
+from prism.run.curvature import curvature_of
 from prism.run.prepare import load, open_job
 from prism.run.provenance import MACHINE
 from prism.run.pulls import Pulls, pair_pulls
@@ -37,7 +37,8 @@ def explain_rows(
         found = _found(run, scores, ids)
         model, encoder = load(config, progress)
         samples = [encoder.row(row) for row, _ in found]
-        direction = Identity().solve(measured.direction)
+        curvature = curvature_of(job, folder, model, encoder, progress)
+        direction = curvature.solve(measured.direction)
         progress.start("tokens", len(ids))
         rows = []
         for (row, score), sample in zip(found, samples, strict=True):
@@ -56,7 +57,7 @@ def explain_rows(
                 }
             )
             progress.advance(1, len(sample))
-        return rows, pair_pulls(job, model, encoder, measured, Identity(), samples, progress) if pulls else None
+        return rows, pair_pulls(job, model, encoder, measured, curvature, samples, progress) if pulls else None
 
 
 def _found(run: Path, scores: ScoreTable, ids: Sequence[str]) -> list[tuple[Row, float]]:

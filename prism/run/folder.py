@@ -21,6 +21,7 @@ from prism.target.measure import SCHEMA
 HARMLESS = {".lock", "run.log"}  # what a run that ended before its manifest may leave behind
 DIRECTION = "direction.safetensors"
 PAIR_SCORES = "pairs.parquet"
+CURVATURE = "curvature"
 FRUITS = ("target.parquet", "scores/*.parquet")  # what a run has worked for
 
 
@@ -127,7 +128,12 @@ class RunFolder(RunFiles):
             raise unwritable(path, error) from error
         try:
             self.manifest = self._read_manifest()
-            for leftover in [*path.glob(".*.tmp"), *path.glob("scores/.*.tmp"), *path.glob("pairs/*/.*.tmp")]:
+            for leftover in [
+                *path.glob(".*.tmp"),
+                *path.glob("scores/.*.tmp"),
+                *path.glob("pairs/*/.*.tmp"),
+                *path.glob("curvature/.*.tmp"),
+            ]:
                 leftover.unlink()
             self._log = logging.FileHandler(path / "run.log", encoding="utf-8", errors="backslashreplace")
         except BaseException as error:

@@ -4,10 +4,10 @@ import math
 import shutil
 
 from prism.config import bytes_of
-from prism.curvature import Identity
 from prism.data import Encoder
 from prism.model import Model
 from prism.progress import Progress
+from prism.run.curvature import curvature_of
 from prism.run.folder import PAIR_SCORES, RunFolder
 from prism.run.prepare import Job
 from prism.scoring import SHARD_ROWS, Folder, ScoreTable
@@ -37,7 +37,7 @@ def add_pair_scores(
         job.pool,
         [sides for _, sides in kept],
         encoder,
-        Identity(),
+        curvature_of(job, folder, model, encoder, progress),
         folder=folder.pair_tiles,
         fingerprint=folder.fingerprint,
         tiling=tiling,

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from prism.config import SelectConfig, load_config
-from prism.curvature import Identity
 from prism.data import Encoder, Pool, open_pool
 from prism.errors import ConfigError, RunError, stopped_at
 from prism.files import write_whole
 from prism.model import Model
 from prism.progress import Progress, Silent
 from prism.run.clock import Clock
+from prism.run.curvature import curvature_of, kind_of
 from prism.run.folder import RunFiles, RunFolder
 from prism.run.pairs import add_pair_scores
 from prism.run.prepare import Job, load, open_job
@@ -182,7 +182,8 @@ def _measure_and_score(
             folder.save_target(measured)
         else:
             progress.note(f"reused the measured target of {measured.table.num_rows} pairs")
-        direction = Identity().solve(measured.direction)
+    with clock.phase("target" if kind_of(job) == "identity" else "curvature"):
+        direction = curvature_of(job, folder, model, encoder, progress).solve(measured.direction)
     with clock.phase("scoring"):
         scores = score_pool(
             model,

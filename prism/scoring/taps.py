@@ -46,19 +46,19 @@ class Taps:
         self.norms = norms
         self._make = ledger
         self._directions = directions
-        self._outside = _outside(network)
+        self._outside = modules_outside(network)
         self._targets = find_targets(network, directions)
         self._tied = self._known_ties() if norms and ledger is Ledger else set()
         self._ledger: Ledger | None = None
 
     @contextmanager
-    def watch(self, batch: Batch) -> Iterator[None]:
-        """Taps in place; run one forward and backward pass of the summed loss inside."""
+    def watch(self, batch: Batch) -> Iterator[Ledger]:
+        """Taps in place, and what they tell; run one forward and backward pass of the summed loss inside."""
         ledger = self._ledger = self._make(batch, self._directions, self.norms, self._outside, self._tied)
         with ExitStack() as stack:
             for module, held in self._targets.items():
                 stack.enter_context(_tap(module, held, ledger))
-            yield
+            yield ledger
         ledger.close()
 
     def scores(self) -> dict[str, torch.Tensor]:
@@ -97,7 +97,7 @@ def _tap(module: nn.Module, held: Targets, ledger: Ledger) -> AbstractContextMan
     return watched(module, held, ledger)
 
 
-def _outside(network: Any) -> set[nn.Module]:
+def modules_outside(network: Any) -> set[nn.Module]:
     """Modules that run after the decoder: the output head, and what a family has beside it."""
     core = network.get_base_model() if hasattr(network, "get_base_model") else network
     decoder = getattr(core, "base_model", core)

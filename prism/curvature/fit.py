@@ -1,0 +1,226 @@
+"""Fit a curvature in streaming passes over a sample of the pool, as many parameters at a time as memory holds."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Literal
+
+import torch
+
+from prism.curvature.blocks import Block, Diagonal, Kronecker, eigenbasis
+from prism.curvature.sample import FitSamples
+from prism.curvature.statistics import Bases, Statistics, Sums
+from prism.curvature.store import BlockStore
+from prism.errors import DataError, ModelError
+from prism.model import Model, token_losses
+from prism.model.memory import in_fitting_batches
+from prism.progress import Progress
+from prism.scoring.backward import sample_gradients, single
+from prism.scoring.check import first_check, tolerance_of
+from prism.scoring.hooks import FORWARDS
+from prism.scoring.products import wide
+from prism.scoring.taps import Taps, Untappable, modules_outside
+from prism.scoring.targets import find_targets
+
+Kind = Literal["diagonal", "kfac", "ekfac"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is fitted together: `groups` of parameter names, `factored` among them as Kronecker products and the others
+    as diagonals; `held`, the bytes of the largest group while it is fitted, and `stored`, those of the whole."""
+
+    kind: Kind
+    factored: frozenset[str]
+    groups: tuple[tuple[str, ...], ...]
+    held: int
+    stored: int
+
+    @classmethod
+    def make(cls, model: Model, kind: Kind, memory: int) -> "Plan":
+        """Matrix products of `nn.Linear` and `Conv1D` inside the decoder get factors; embeddings, the output head,
+        norms, biases, routers and experts a diagonal."""
+        factored = frozenset() if kind == "diagonal" else frozenset(_matrices(model))
+        groups: list[list[str]] = []
+        room = held = stored = 0
+        for name, parameter in model.parameters.items():
+            element = 8 if parameter.dtype == torch.float64 else 4
+            sides = sum(n * n for n in parameter.shape) if name in factored else 0
+            size = 2 * (sides or parameter.numel()) * element  # the sums, and a batch's own; or the basis, and these
+            stored += (sides + parameter.numel()) * element
+            if not groups or room + size > memory:
+                groups.append([])
+                room = 0
+            groups[-1].append(name)
+            room += size
+            held = max(held, room)
+        return cls(kind, factored, tuple(map(tuple, groups)), held, stored)
+
+    @property
+    def passes(self) -> int:
+        """Forward and backward passes over the samples."""
+        return sum(2 if self.kind == "ekfac" and self.factored & set(group) else 1 for group in self.groups)
+
+    def __str__(self) -> str:
+        count = sum(map(len, self.groups))
+        what = f"{count} diagonals"
+        if self.factored:
+            what = f"{len(self.factored)} matrices as Kronecker products"
+            if rest := count - len(self.factored):
+                what += f" and {rest} other parameters as diagonals"
+        return (
+            f"{what}; {self.passes} {'pass' if self.passes == 1 else 'passes'} over the samples, with up to "
+            f"{self.held / 1e9:.2g} GB beside the model, and {self.stored / 1e9:.2g} GB to keep"
+        )
+
+
+def fit_blocks(model: Model, samples: FitSamples, plan: Plan, store: BlockStore, progress: Progress) -> None:
+    """Fit what `store` lacks. Definitions are kronfluence's: covariances are means over all tokens that are no padding,
+    corrected eigenvalues and diagonals means over the squared gradients of whole samples. Diagonals beside K-FAC are
+    means per token, as its factors are.
+
+    Raises:
+        ModelError: the model uses a parameter in a way that can't be followed, or a factor can't be decomposed.
+        DataError: a sum is not finite.
+    """
+    todo = [group for group in plan.groups if not set(group) <= set(store.means)]
+    if not todo:
+        return
+    if len(todo) < len(plan.groups):
+        progress.note(f"curvature: reused {len(plan.groups) - len(todo)} of {len(plan.groups)} parts")
+    passes = Passes(model, samples, progress, _refusal(model, samples))
+    if passes.refusal and plan.factored:
+        raise ModelError(
+            f"--curvature {plan.kind} can't be fitted for this model: {passes.refusal}; "
+            "take --curvature diagonal, or other --parameters"
+        )
+    if passes.refusal:
+        progress.note(f"curvature: fitted sample by sample, exact but slow, since {passes.refusal}")
+    for group in todo:
+        store.put(_blocks(plan, group, passes))
+
+
+def _blocks(plan: Plan, group: Sequence[str], passes: "Passes") -> dict[str, Block]:
+    factored = [name for name in group if name in plan.factored]
+    sums = passes.run(group, "curvature: factors" if factored else "curvature: diagonal", factored=factored)
+    per = passes.tokens if plan.kind == "kfac" else passes.count
+    blocks: dict[str, Block] = {
+        name: Diagonal(_sum_of(sums, passes.model, name) / per) for name in group if name not in plan.factored
+    }
+    bases: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+    for name in factored:
+        tokens = sums.pop((name, "tokens"), torch.ones(()))
+        sides = [sums.pop((name, side), None) for side in ("left", "right")]
+        (left, q_left), (right, q_right) = (
+            eigenbasis(torch.zeros(n, n) if side is None else side / tokens, name)
+            for n, side in zip(passes.model.parameters[name].shape, sides, strict=True)
+        )
+        bases[name] = q_left, q_right
+        blocks[name] = Kronecker(q_left, q_right, torch.outer(left, right))
+    if plan.kind == "ekfac" and factored:
+        squares = passes.run(factored, "curvature: eigenvalues", bases=bases)
+        for name in factored:
+            values = _sum_of(squares, passes.model, name) / passes.count
+            blocks[name] = Kronecker(*bases[name], values)
+    return {name: blocks[name] for name in group}
+
+
+def _sum_of(sums: Sums, model: Model, name: str) -> torch.Tensor:
+    """Squares of one parameter; zeros where no loss depends on it."""
+    found = sums.get((name, "squares"))
+    if found is None:
+        return torch.zeros_like(wide(model.parameters[name].detach()))
+    if not bool(found.isfinite().all()):
+        raise DataError(f"the curvature of {name} is not finite: try --dtype float32")
+    return found
+
+
+class Passes:
+    """Passes over the samples, in batches that fit into the memory.
+
+    `refusal`: why one pass can't bring in all samples of a batch at once; then gradients are taken one by one.
+    """
+
+    def __init__(self, model: Model, samples: FitSamples, progress: Progress, refusal: str = "") -> None:
+        self.model, self.refusal = model, refusal
+        self._samples, self._progress = samples, progress
+        self._budget = samples.budget
+
+    @property
+    def count(self) -> int:
+        return len(self._samples.encoded)
+
+    @cached_property
+    def tokens(self) -> int:
+        return sum(self._samples.lengths)
+
+    def run(self, names: Iterable[str], phase: str, factored: Sequence[str] = (), bases: Bases | None = None) -> Sums:
+        """`Statistics` of all samples."""
+        shapes = {name: self.model.parameters[name].detach()[None] for name in names}
+        taps = Taps(self.model.network, shapes, False, partial(Statistics, factored=factored, bases=bases))
+        lengths, sums, lost = self._samples.lengths, Sums(), 0
+        before = self._budget
+
+        def run(places: list[int]) -> Sums:
+            batch = self._samples.batch(places, self.model.device)
+            if self.refusal:
+                return self._one_by_one(batch, shapes)
+            with torch.enable_grad(), taps.watch(batch) as ledger:
+                losses = token_losses(self.model.network, batch)
+                if losses.requires_grad:
+                    torch.autograd.backward(losses.sum())
+            assert isinstance(ledger, Statistics)
+            return ledger.sums
+
+        def take(places: list[int], found: Sums | None) -> None:
+            nonlocal lost
+            if found is None:
+                lost += len(places)
+            for key, new in (found or {}).items():
+                sums[key] = sums[key].add_(new) if key in sums else new
+            self._progress.advance(len(places), sum(lengths[i] for i in places))
+
+        self._progress.start(phase, len(lengths))
+        try:
+            self._budget = in_fitting_batches(lengths, self._budget, run, take)
+        except Untappable as error:
+            raise ModelError(f"the curvature can't be fitted: {error}; choose other --parameters") from error
+        if lost:
+            raise ModelError(
+                f"the memory does not suffice to fit the curvature on samples of up to {max(lengths)} tokens alone: "
+                "lower --max-length or --direction-memory, or take --curvature diagonal"
+            )
+        if self._budget < before:
+            self._progress.note(f"out of memory: the curvature is fitted in batches of at most {self._budget} tokens")
+        return sums
+
+    def _one_by_one(self, batch: object, names: Iterable[str]) -> Sums:
+        sums: Sums = {}
+        wanted = set(names)
+        for place in range(len(batch)):  # type: ignore[arg-type]
+            _, gradients = sample_gradients(self.model, single(batch, place))  # type: ignore[arg-type]
+            for name in wanted & set(gradients):
+                square = wide(gradients[name]).square()
+                sums[name, "squares"] = sums[name, "squares"] + square if (name, "squares") in sums else square
+        return sums
+
+
+def _refusal(model: Model, samples: FitSamples) -> str:
+    """Why the streamed passes can't be trusted with this model, empty where they prove themselves on a sample."""
+    try:
+        error, name = first_check(model, samples.encoded[:32])
+    except Untappable as reason:
+        return str(reason)
+    if math.isnan(error):
+        return "no check sample has a finite gradient"
+    return "" if error <= tolerance_of(model) else f"{name} is off by {error:.1e} of its squared gradient norm"
+
+
+def _matrices(model: Model) -> Iterable[str]:
+    outside = modules_outside(model.network)
+    for module, held in find_targets(model.network, model.parameters).items():
+        if type(module).forward in FORWARDS and module not in outside:
+            for target in held.get("weight", ()):
+                if isinstance(target, str):
+                    yield target
