@@ -86,3 +86,22 @@ def _left_out(console: Console, found: dict[str, Any], what: str) -> None:
     for count, why in ((found["rejected"], "can't be used"), (found["not_finite"], "have no finite loss")):
         if count:
             console.print(f"{count:,} {what} {why} and are left out", style="dim", highlight=False)
+
+
+def show_warmed_up(folder: Path, summary: dict[str, Any]) -> None:
+    """The checkpoints of a warm-up, and what they weigh."""
+    data, settings = summary["data"], summary["settings"]
+    table = Table(title=f"warm-up on {data['rows']:,} of {data['pool']:,} rows")
+    for column in ("checkpoint", "step", "epoch", "mean learning rate"):
+        table.add_column(column, justify="left" if column == "checkpoint" else "right")
+    for row in summary["checkpoints"]:
+        table.add_row(row["folder"], str(row["step"]), f"{row['epoch']:.2f}", f"{row['learning_rate']:.3g}")
+    console = Console()
+    console.print(table)
+    lora = settings["lora"]
+    what = "all weights" if lora is None else f"a LoRA of rank {lora['rank']}"
+    console.print(
+        f"trained {what}, {settings['batch']} samples per step, {summary['seconds']:.1f} s; "
+        f"loss {summary['loss_first']:.4g} → {summary['loss_last']:.4g} nats per token"
+    )
+    console.print(f"use it as {_text(f'--checkpoints {folder}')}", highlight=False)

@@ -66,7 +66,7 @@ def learning_rate(checkpoint: Path, optimizers: float | None = None) -> Rate:
         for row in _listed(checkpoint.parent):
             if row["folder"] == checkpoint.name and row.get("learning_rate") is not None:
                 return Rate(_number(row["learning_rate"], checkpoint.parent / WARMUP), WARMUP)
-    if rate := _logged(checkpoint):
+    if rate := logged_rate(checkpoint):
         return Rate(rate, f"the mean of those logged in {STATE}")
     if rate := _scheduled(checkpoint):
         return Rate(rate, SCHEDULER)
@@ -75,7 +75,7 @@ def learning_rate(checkpoint: Path, optimizers: float | None = None) -> Rate:
     return Rate(1.0, f"nowhere, so the checkpoint weighs one; {WARMUP} beside it can say more")
 
 
-def _logged(checkpoint: Path) -> float | None:
+def logged_rate(checkpoint: Path) -> float | None:
     """The mean of the rates logged since the last checkpoint before this one, else of the last one logged."""
     file = checkpoint / STATE
     if not file.exists():
@@ -108,7 +108,10 @@ def _scheduled(checkpoint: Path) -> float | None:
 
 def _listed(folder: Path) -> list[dict[str, Any]]:
     file = folder / WARMUP
-    rows = _json(file).get("checkpoints")
+    record = _json(file)
+    if record.get("status", "done") != "done":
+        raise ModelError(f"the warm-up in {folder} is not finished: the same prism warmup command goes on with it")
+    rows = record.get("checkpoints")
     if not isinstance(rows, list) or not all(
         isinstance(row, dict) and isinstance(row.get("folder"), str) for row in rows
     ):

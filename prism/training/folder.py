@@ -27,6 +27,9 @@ class TrainFolder:
         RunError: the place can't be written, is in use, or holds something else.
     """
 
+    record_name = RECORD
+    what = "training"
+
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
@@ -42,7 +45,7 @@ class TrainFolder:
         self._log.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         logging.getLogger().addHandler(self._log)
         logging.getLogger("prism").setLevel(logging.INFO)
-        self.record = read_record(path)
+        self.record = read_record(path, self.record_name)
 
     def close(self) -> None:
         logging.getLogger().removeHandler(self._log)
@@ -61,7 +64,7 @@ class TrainFolder:
         if self.record is not None and self.record["identity"] != identity:
             changed = differences(self.record["identity"], identity)
             raise RunError(
-                f"{self.path} holds another training; changed since: {'; '.join(changed)}. "
+                f"{self.path} holds another {self.what}; changed since: {'; '.join(changed)}. "
                 "Undo the change to go on with it, or name a new --out"
             )
         if self.record is None:
@@ -69,7 +72,7 @@ class TrainFolder:
 
     def write(self, record: Mapping[str, Any]) -> None:
         self.record = dict(record)
-        write_whole(self.path / RECORD, json.dumps(record, indent=2, allow_nan=False) + "\n")
+        write_whole(self.path / self.record_name, json.dumps(record, indent=2, allow_nan=False) + "\n")
 
     @property
     def finished(self) -> bool:
@@ -104,20 +107,22 @@ class TrainFolder:
     def forget(self) -> None:
         """Give up a training that came to nothing: the folder is free for another one."""
         self.drop_checkpoints()
-        (self.path / RECORD).unlink(missing_ok=True)
+        (self.path / self.record_name).unlink(missing_ok=True)
         self.record = None
 
     def _refuse_others(self) -> None:
         found = os.listdir(self.path) if os.path.lexists(self.path) else []
         others = sorted(n for n in found if n not in HARMLESS and not n.endswith(".tmp"))
         leftovers = {"tokens.arrow", "rejected.jsonl", "config.yaml"}
-        if RECORD not in found and set(others) - leftovers:
-            raise RunError(f"{self.path} holds other files ({others[0]}, …) but no training of ours: name a new folder")
+        if self.record_name not in found and set(others) - leftovers:
+            raise RunError(
+                f"{self.path} holds other files ({others[0]}, …) but no {self.what} of ours: name a new folder"
+            )
 
 
-def read_record(folder: Path) -> dict[str, Any] | None:
+def read_record(folder: Path, name: str = RECORD) -> dict[str, Any] | None:
     """What `train.json` in a folder says; None where there is none. Raises RunError where it is damaged."""
-    file = folder / RECORD
+    file = folder / name
     if not file.exists():
         return None
     try:

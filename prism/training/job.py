@@ -4,14 +4,14 @@ import json
 import logging
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from prism import __version__
 from prism.circumstances import circumstances, numbered, version_of
-from prism.data import BadRows, Encoded, Encoder, Pool, load_target, open_pool
+from prism.data import BadRows, Encoded, Encoder, Pool, Row, load_target, open_pool
 from prism.errors import BadRow, ConfigError, DataError, RowError, RunError, TrainingError, stopped_at
 from prism.files import write_whole
 from prism.model import find_model
@@ -82,15 +82,15 @@ def _train(material: Material, folder: TrainFolder, progress: Progress) -> Train
         encoder = ready.model.encoder(
             max_length=config.max_length, responses=config.responses or "last", plain=bool(config.plain)
         )
-        data = _encode(pool, encoder, folder)
+        data = encode_rows(pool.read(), pool, encoder, folder)
     except Exception:
         if folder.last_checkpoint() is None:
             folder.forget()  # nothing to lose: an option may change now
         raise
-    for notice in (*ready.model.notices, *_notices(data, ready, settings)):
+    for notice in (*ready.model.notices, *notices_of(data, ready, settings)):
         progress.note(notice)
     config.save(folder.path / "config.yaml", "train")
-    trainer, ready, settings = _fit(config, ready, folder, data["rows"], settings, progress)
+    trainer, ready, settings = fit(config, ready, folder, data["rows"], settings, progress)
     losses = [_entry(e) for e in trainer.state.log_history if "loss" in e]
     progress.note(f"loss {losses[0]['loss']:.4g} → {_last(losses):.4g} nats per token")
     folder.save(lambda place: _save(ready, place))
@@ -112,7 +112,7 @@ def _train(material: Material, folder: TrainFolder, progress: Progress) -> Train
             "overlap": overlap,
             "parameters": ready.parameters,
             "trained_parameters": sum(p.numel() for p in ready.model.parameters.values()),
-            "settings": _plain(settings, ready, config),
+            "settings": plain(settings, ready, config),
             "steps": trainer.state.global_step,
             "tokens_seen": trainer.state.num_input_tokens_seen,
             "loss_first": losses[0]["loss"],
@@ -171,13 +171,14 @@ def _overlap(config: TrainConfig, pool: Pool, progress: Progress) -> Record | No
     return found.as_json()
 
 
-def _encode(pool: Pool, encoder: Encoder, folder: TrainFolder) -> Record:
-    """Write `tokens.arrow` and `rejected.jsonl`; returns counts. Raises DataError where no row is left."""
+def encode_rows(rows: Iterable[Row | BadRow], pool: Pool, encoder: Encoder, folder: TrainFolder) -> Record:
+    """Write `tokens.arrow` and `rejected.jsonl` of rows of a pool; returns counts. Raises DataError where none is
+    left."""
     counts = {"rows": 0, "tokens": 0, "response_tokens": 0, "truncated": 0}
     bad = BadRows()
 
     def good() -> Iterator[Encoded]:
-        for row in pool.read():
+        for row in rows:
             if not isinstance(row, BadRow):
                 try:
                     sample = encoder.row(row)
@@ -204,13 +205,20 @@ def _encode(pool: Pool, encoder: Encoder, folder: TrainFolder) -> Record:
     return {**counts, "rejected": len(bad)}
 
 
-def _fit(
-    config: TrainConfig, ready: Ready, folder: TrainFolder, rows: int, settings: Settings, progress: Progress
+def fit(
+    config: TrainConfig,
+    ready: Ready,
+    folder: TrainFolder,
+    rows: int,
+    settings: Settings,
+    progress: Progress,
+    callbacks: Sequence[Any] = (),
 ) -> tuple[Any, Ready, Settings]:
     """Train to the end, from the last checkpoint if there is one, with fewer samples at a time if memory runs out."""
     while True:
         watch = Watch(progress, rows, settings.epochs, ready.model.network.get_input_embeddings().weight.shape[0])
-        trainer = make_trainer(ready.model, folder.path / "tokens.arrow", folder.checkpoints, settings, [watch])
+        hooks = [watch, *callbacks]
+        trainer = make_trainer(ready.model, folder.path / "tokens.arrow", folder.checkpoints, settings, hooks)
         checkpoint = folder.last_checkpoint()
         if checkpoint is not None:
             progress.note(f"going on from {checkpoint.name}")
@@ -251,7 +259,7 @@ def _trained(folder: TrainFolder) -> Trained:
     return Trained(folder.path, folder.record, trained_place(folder.path))
 
 
-def _notices(data: Record, ready: Ready, settings: Settings) -> Iterator[str]:
+def notices_of(data: Record, ready: Ready, settings: Settings) -> Iterator[str]:
     what = "all weights" if ready.full else "a LoRA on all linear layers"
     size = sum(p.numel() for p in ready.model.parameters.values())
     yield (
@@ -279,7 +287,7 @@ def _last(losses: list[Record]) -> float:
     return math.fsum(last) / len(last)
 
 
-def _plain(settings: Settings, ready: Ready, config: TrainConfig) -> Record:
+def plain(settings: Settings, ready: Ready, config: TrainConfig) -> Record:
     lora = None
     if not ready.full:
         held = ready.model.network.peft_config[ready.model.network.active_adapter]
