@@ -34,13 +34,26 @@ def show_evaluated(report: dict[str, Any]) -> None:
     console = Console()
     for place, found in report["targets"].items():
         title = f"{_text(Path(place).name)}: {found['pairs']:,} pairs"
-        console.print(_figures(found, PAIR_FIGURES, title))
+        console.print(_figures(console, found, PAIR_FIGURES, title))
         _left_out(console, found, "pairs")
     if (found := report["retain"]) is not None:
         names = ", ".join(Path(place).name for place in found["places"])
         title = f"{_text(names)}: {found['rows']:,} rows, {found['tokens']:,} tokens"
-        console.print(_figures(found, RETAIN_FIGURES, title))
+        console.print(_figures(console, found, RETAIN_FIGURES, title))
         _left_out(console, found, "rows")
+    if (found := report["generate"]) is not None:
+        kinds = {"passed": "checks passed"} | {n: f"of {n} checks" for n in ("exact", "number", "regex") if n in found}
+        names = ", ".join(Path(place).name for place in found["places"])
+        console.print(_figures(console, found, kinds, f"{_text(names)}: {found['checks']:,} generated answers"))
+        for count, why in ((found["rejected"], "rows can't be used"), (found["cut"], "prompts were cut to leave room")):
+            if count:
+                console.print(f"{count:,} {why}", style="dim", highlight=False)
+    for name, task in report["tasks"].items():
+        figures = {**task["figures"], **{k: task[k] for k in ("base", "difference") if k in task}}
+        shown = {metric: metric for metric in task["figures"]}
+        console.print(_figures(console, figures, shown, f"{_text(name)}: {task['questions']:,} questions"))
+        for note in task["notes"]:
+            console.print(_text(note), style="dim", highlight=False)
     spread = report["bootstrap"]
     console.print(
         f"intervals hold {spread['confidence']:.0%} of {spread['resamples']:,} bootstrap resamples", highlight=False
@@ -58,28 +71,29 @@ PAIR_FIGURES = {
 RETAIN_FIGURES = {"perplexity": "perplexity", "loss": "loss"}
 
 
-def _figures(found: dict[str, Any], names: dict[str, str], title: str) -> Table:
+def _figures(console: Console, found: dict[str, Any], names: dict[str, str], title: str) -> Table:
     beside = ("base", "difference") if "base" in found else ()
     table = Table(title=title)
     for column in ("", "model", *beside):
         table.add_column(column, no_wrap=True)
+    apart = " " if console.width >= 110 else "\n"
     for name, shown in names.items():
-        cells = [_figure(found[name])]
+        cells = [_figure(found[name], apart)]
         if beside:
             ratio = found["difference"].get(f"{name}_ratio")
-            cells += [_figure(found["base"][name])]
-            cells += [f"x {_figure(ratio)}" if ratio else _figure(found["difference"][name], "+")]
-        table.add_row(shown, *cells)
+            cells += [_figure(found["base"][name], apart)]
+            cells += [f"x {_figure(ratio, apart)}" if ratio else _figure(found["difference"][name], apart, "+")]
+        table.add_row(_text(shown), *cells)
     return table
 
 
-def _figure(figure: dict[str, float | None], sign: str = "") -> str:
+def _figure(figure: dict[str, float | None], apart: str, sign: str = "") -> str:
     value, low, high = (figure[name] for name in ("value", "low", "high"))
     if value is None:
         return "none"
     if low is None or high is None:
         return f"{value:{sign}.3g}"
-    return f"{value:{sign}.3g} \\[{low:{sign}.3g}, {high:{sign}.3g}]"
+    return f"{value:{sign}.3g}{apart}\\[{low:{sign}.3g}, {high:{sign}.3g}]"
 
 
 def _left_out(console: Console, found: dict[str, Any], what: str) -> None:

@@ -68,6 +68,15 @@ class Encoder:
             raise RowError("chosen and rejected are the same tokens" + (" once truncated" if chosen.truncated else ""))
         return chosen, rejected
 
+    def prompt(self, messages: Messages) -> npt.NDArray[np.int64]:
+        """Token ids [length] that an answer to `messages` follows; raises RowError where the template refuses them."""
+        if self.template is not None:
+            text, special = self.template.prompt(messages), False
+        else:
+            text, special = "\n\n".join(str(m["content"]) for m in messages), True
+        ids = self.tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"]
+        return np.asarray(ids, dtype=np.int64)
+
     def _encode(self, messages: Messages, strings: bool, responses: Responses) -> Encoded:
         turns = [i for i, m in enumerate(messages) if _answers(m)]
         turns = turns[-1:] if responses == "last" else turns

@@ -98,6 +98,24 @@ def pair_messages(record: Mapping[str, Any], columns: Columns) -> tuple[Messages
     return chosen, rejected, strings
 
 
+def prompt_messages(record: Mapping[str, Any], columns: Columns) -> Messages:
+    """What an answer is asked to: a row's `prompt` (text or messages), else its `messages` up to the last answer.
+
+    Raises:
+        RowError: there is neither, or nobody asks.
+    """
+    if columns.get(record, "prompt") is not None:
+        messages, _ = _prompt(columns.get(record, "prompt"))
+    elif columns.get(record, "messages") is not None:
+        messages = _messages(columns.get(record, "messages"), "messages")
+        messages = messages[:-1] if messages[-1]["role"] == "assistant" else messages
+    else:
+        raise RowError("no prompt, and no messages")
+    if not messages or messages[-1]["role"] == "assistant":
+        raise RowError("the prompt does not end with a turn to answer")
+    return _system(record, columns, messages) + messages
+
+
 def _system(record: Mapping[str, Any], columns: Columns, messages: Messages) -> Messages:
     """The system turn that a field of its own brings; many sets fill it with "" where there is none."""
     text = columns.get(record, "system")

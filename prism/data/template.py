@@ -43,6 +43,10 @@ class ChatTemplate:
         text = self._apply(messages)
         return Rendered(text, tuple(self._find(text, messages, turn) for turn in responses))
 
+    def prompt(self, messages: Sequence[Message]) -> str:
+        """What comes before an answer to `messages`; raises RowError where the template refuses them."""
+        return self._apply(messages, add_generation_prompt=True)
+
     def _find(self, text: str, messages: Sequence[Message], turn: int) -> Span:
         marker = MARKER
         while marker in text:

@@ -9,12 +9,14 @@ from typing import Any
 from prism import __version__
 from prism.circumstances import circumstances, version_of
 from prism.data import Target, load_target
-from prism.errors import RunError
+from prism.errors import BadRow, RunError
 from prism.evaluation.bootstrap import CONFIDENCE
+from prism.evaluation.checks import Answered, Check, answer_checks, read_checks
 from prism.evaluation.config import EvaluateConfig
 from prism.evaluation.preference import PairLosses, measure_pairs
 from prism.evaluation.retain import RetainLosses, measure_retained
 from prism.evaluation.subject import Subject, subjects_of
+from prism.evaluation.tasks import TaskScores, require_lm_eval, run_tasks, task_figures
 from prism.files import write_whole
 from prism.model.memory import make_room
 from prism.progress import Progress, Silent
@@ -23,6 +25,7 @@ log = logging.getLogger("prism")
 RESULTS = "evaluate.json"
 LIBRARIES = ("torch", "transformers", "peft", "lm_eval")
 Report = dict[str, Any]
+Checks = tuple[list[Check], list[BadRow]]
 
 
 @dataclass
@@ -35,6 +38,8 @@ class Measured:
     device: str
     pairs: dict[str, PairLosses] = field(default_factory=dict)
     retain: RetainLosses | None = None
+    answered: Answered | None = None
+    tasks: dict[str, TaskScores] = field(default_factory=dict)
 
 
 def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> Report:
@@ -42,7 +47,8 @@ def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> Report
 
     `targets` has, for each place of `config.target`, the figures `preference`, `won`, `potential`, `log_preference`,
     `loss_chosen` and `loss_rejected` as `{"value", "low", "high"}`: means over pairs with 95 % percentile bootstrap
-    intervals. With a base, `base` has the same of it, and `difference` those of the paired differences.
+    intervals. With a base, `base` has the same of it, and `difference` those of the paired differences. `retain`,
+    `generate` and `tasks` (by name) are made likewise.
 
     Raises:
         PrismError: with what is wrong and what to do.
@@ -54,8 +60,11 @@ def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> Report
         place: load_target([place], columns=config.target_columns, on_bad_row=config.on_bad_row)
         for place in config.target
     }
-    ours = _measure(config, subject, targets, None, progress)
-    theirs = None if base is None else _measure(config, base, targets, ours.dtype, progress)
+    checks = read_checks(config.generate, config.on_bad_row) if config.generate else None
+    if config.tasks:
+        require_lm_eval()
+    ours = _measure(config, subject, targets, checks, None, progress)
+    theirs = None if base is None else _measure(config, base, targets, checks, ours.dtype, progress)
     report = _report(config, ours, theirs, targets)
     folder = Path(config.out) if config.out else subject.folder
     if folder is None:
@@ -63,6 +72,9 @@ def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> Report
     else:
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            for measured, name in ((ours, "generated.jsonl"), (theirs, "generated_base.jsonl")):
+                if measured is not None and measured.answered is not None:
+                    write_whole(folder / name, measured.answered.lines())
             write_whole(folder / RESULTS, json.dumps(report, indent=2, allow_nan=False) + "\n")
         except OSError as error:
             raise RunError(f"{folder / RESULTS} can't be written: {error}") from error
@@ -70,7 +82,12 @@ def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> Report
 
 
 def _measure(
-    config: EvaluateConfig, subject: Subject, targets: dict[str, Target], dtype: str | None, progress: Progress
+    config: EvaluateConfig,
+    subject: Subject,
+    targets: dict[str, Target],
+    checks: Checks | None,
+    dtype: str | None,
+    progress: Progress,
 ) -> Measured:
     named = subject.model + (f" with {subject.adapter}" if subject.adapter else "")
     progress.note(f"loading {named}")
@@ -93,6 +110,26 @@ def _measure(
             batch_tokens=config.batch_tokens,
             progress=progress,
         )
+    if checks is not None:
+        measured.answered = answer_checks(
+            model,
+            *checks,
+            encoder,
+            max_new_tokens=config.max_new_tokens,
+            batch_tokens=config.batch_tokens,
+            progress=progress,
+        )
+    if config.tasks:
+        progress.note(f"tasks: {', '.join(Path(task).name for task in config.tasks)}")
+        measured.tasks = run_tasks(
+            model,
+            config.tasks,
+            shots=config.shots,
+            limit=config.task_limit,
+            chat=config.chat,
+            max_length=encoder.max_length,
+            seed=config.seed,
+        )
     del model, encoder
     make_room()
     return measured
@@ -110,6 +147,11 @@ def _report(config: EvaluateConfig, ours: Measured, theirs: Measured | None, tar
             for place, target in targets.items()
         },
         "retain": _of_retained(config, ours.retain, None if theirs is None else theirs.retain),
+        "generate": _of_answers(config, ours.answered, None if theirs is None else theirs.answered),
+        "tasks": {
+            name: _of_task(config, scores, None if theirs is None else theirs.tasks[name])
+            for name, scores in ours.tasks.items()
+        },
     }
 
 
@@ -171,4 +213,39 @@ def _of_retained(config: EvaluateConfig, ours: RetainLosses | None, theirs: Reta
     if theirs is not None:
         report["base"] = theirs.figures(*spread)
         report["difference"] = ours.minus(theirs, *spread)
+    return report
+
+
+def _of_answers(config: EvaluateConfig, ours: Answered | None, theirs: Answered | None) -> Report | None:
+    if ours is None:
+        return None
+    spread = (config.resamples, config.seed)
+    report: Report = {
+        "places": config.generate,
+        "checks": len(ours.checks),
+        "rejected": len(ours.rejected),
+        "cut": ours.cut,
+        "not_answered": sum(answer is None for answer in ours.answers),
+        "max_new_tokens": config.max_new_tokens,
+        **ours.figures(None, *spread),
+    }
+    if theirs is not None:
+        report["base"] = theirs.figures(None, *spread)
+        report["difference"] = ours.figures(theirs, *spread)
+    return report
+
+
+def _of_task(config: EvaluateConfig, ours: TaskScores, theirs: TaskScores | None) -> Report:
+    spread = (config.resamples, config.seed)
+    report: Report = {
+        "questions": ours.count,
+        "shots": config.shots,
+        "limit": config.task_limit,
+        "chat": config.chat,
+        "notes": ours.notes,
+        "figures": task_figures(ours, None, *spread),
+    }
+    if theirs is not None:
+        report["base"] = task_figures(theirs, None, *spread)
+        report["difference"] = task_figures(ours, theirs, *spread)
     return report

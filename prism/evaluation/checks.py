@@ -1,0 +1,188 @@
+"""Generated answers, checked against what they should say."""
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from prism.data import Encoder
+from prism.data.forms import Columns, prompt_messages
+from prism.data.rows import Messages
+from prism.data.sources import open_sources
+from prism.errors import BadRow, DataError, RowError, stopped_at
+from prism.evaluation.bootstrap import Figure, mean_figures
+from prism.model import Model
+from prism.model.generate import generate
+from prism.progress import Progress, Silent
+
+NUMBER = re.compile(r"[-+]?(?:\d[\d,]*\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
+KINDS = ("exact", "number", "regex")
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Check:
+    """A prompt, and what its answer has to satisfy."""
+
+    id: str
+    messages: Messages
+    kind: str
+    wanted: tuple[str, ...]  # answers, any of which will do, or a regular expression
+
+    def passes(self, answer: str) -> bool:
+        return any(PASSES[self.kind](answer, wanted) for wanted in self.wanted)
+
+
+@dataclass(frozen=True)
+class Answered:
+    """Checks with the answers that a model gave: None where the prompt was too long."""
+
+    checks: list[Check]
+    answers: list[str | None]
+    cut: int
+    rejected: list[BadRow]
+
+    def passed(self) -> Floats:
+        """1 or 0 for each check, [checks]."""
+        pairs = zip(self.checks, self.answers, strict=True)
+        return np.array([float(answer is not None and check.passes(answer)) for check, answer in pairs])
+
+    def figures(self, base: "Answered | None", resamples: int, seed: int) -> dict[str, Any]:
+        """Share that passes, over all checks and by kind, minus that of `base` where one is given."""
+        passed = self.passed() - (0 if base is None else base.passed())
+        kinds = np.array([check.kind for check in self.checks])
+        found: dict[str, Figure] = mean_figures({"passed": passed}, resamples, seed)
+        for kind in KINDS:
+            if 0 < (kinds == kind).sum() < len(kinds):
+                found |= mean_figures({kind: passed[kinds == kind]}, resamples, seed)
+        return dict(found)
+
+    def lines(self) -> list[bytes]:
+        """One JSON line for each check: id, prompt, kind, what was wanted, the answer, and whether it passed."""
+        rows = zip(self.checks, self.answers, self.passed().astype(bool).tolist(), strict=True)
+        return [
+            json.dumps(
+                {
+                    "id": check.id,
+                    "prompt": check.messages[-1]["content"],
+                    "check": check.kind,
+                    "wanted": list(check.wanted),
+                    "answer": answer,
+                    "passed": passed,
+                }
+            ).encode()
+            + b"\n"
+            for check, answer, passed in rows
+        ]
+
+
+def read_checks(places: Sequence[str], on_bad_row: str = "skip") -> tuple[list[Check], list[BadRow]]:
+    """Rows with a `prompt` (text or messages; or `messages`, whose last turn is left out) and an `answer` (text, a
+    number, or a list of them) or a `regex`; `check` says exact, number or regex, where it is not plain from these.
+
+    Raises:
+        DataError: no row can be used, or the first bad one with "stop".
+    """
+    checks: list[Check] = []
+    rejected: list[BadRow] = []
+    for source in open_sources(list(places)):
+        for item in source.read():
+            assert item is not None
+            line, record = item
+            try:
+                if isinstance(record, RowError):
+                    raise record
+                checks.append(_check(record, f"{source.stem}:{line}"))
+            except RowError as error:
+                rejected.append(BadRow(source.name, line, str(error)))
+                if on_bad_row == "stop":
+                    raise stopped_at(rejected[-1]) from error
+    if not checks:
+        first = f": all {len(rejected)} were rejected; the first: {rejected[0]}" if rejected else ""
+        raise DataError(f"{', '.join(places)} holds no checks that can be used{first}")
+    return checks, rejected
+
+
+def answer_checks(
+    model: Model,
+    checks: Sequence[Check],
+    rejected: Sequence[BadRow],
+    encoder: Encoder,
+    *,
+    max_new_tokens: int,
+    batch_tokens: int,
+    progress: Progress | None = None,
+) -> Answered:
+    """Let the model answer every check. Prompts that leave no room for an answer lose their beginning: `cut`."""
+    progress = progress or Silent()
+    progress.start("generate", len(checks))
+    room = max(1, (model.longest or encoder.max_length + max_new_tokens) - max_new_tokens)
+    prompts, good, bad, cut = [], [], list(rejected), 0
+    for check in checks:
+        try:
+            ids = encoder.prompt(check.messages)
+        except RowError as error:
+            bad.append(BadRow(check.id.partition(":")[0], int(check.id.rpartition(":")[2]), str(error)))
+            continue
+        cut += len(ids) > room
+        prompts.append(ids[-room:].tolist())
+        good.append(check)
+    if not good:
+        raise DataError(f"the chat template refuses every prompt; the first: {bad[-1]}")
+    answers = generate(
+        model, prompts, encoder, max_new_tokens=max_new_tokens, batch_tokens=batch_tokens, took=progress.advance
+    )
+    return Answered(good, answers, cut, bad)
+
+
+def _check(record: Mapping[str, Any], name: str) -> Check:
+    messages = prompt_messages(record, Columns({}))
+    regex, answer = record.get("regex"), record.get("answer")
+    kind = record.get("check")
+    if kind is not None and kind not in KINDS:
+        raise RowError(f"check {kind!r} is none of {', '.join(KINDS)}")
+    if kind == "regex" or (kind is None and regex is not None):
+        if not isinstance(regex, str):
+            raise RowError("regex is missing or no text")
+        try:
+            re.compile(regex)
+        except re.error as error:
+            raise RowError(f"regex {regex!r} is none: {error}") from error
+        return Check(name, messages, "regex", (regex,))
+    wanted = [str(a) for a in (answer if isinstance(answer, list) else [answer]) if isinstance(a, str | int | float)]
+    if not wanted or (isinstance(answer, list) and len(wanted) < len(answer)):
+        raise RowError("a check has an answer (text, a number, or a list of them) or a regex")
+    numbers = all(number_in(text) is not None and NUMBER.fullmatch(text.strip()) for text in wanted)
+    kind = kind or ("number" if numbers else "exact")
+    if kind == "number" and any(number_in(text) is None for text in wanted):
+        raise RowError(f"check is number, but the answer {wanted[0]!r} holds none")
+    return Check(name, messages, kind, tuple(wanted))
+
+
+def number_in(text: str) -> float | None:
+    """The last number that a text names, thousands' commas aside; None where it names none."""
+    found = NUMBER.findall(text)
+    try:
+        return float(found[-1].replace(",", "")) if found else None
+    except ValueError:
+        return None
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.casefold().split()).rstrip(".!")
+
+
+def _same_number(answer: str, wanted: str) -> bool:
+    a, b = number_in(answer), number_in(wanted)
+    return a is not None and b is not None and bool(np.isclose(a, b, rtol=1e-6, atol=0))
+
+
+PASSES: dict[str, Callable[[str, str], bool]] = {
+    "exact": lambda answer, wanted: _plain(answer) == _plain(wanted),
+    "number": _same_number,
+    "regex": lambda answer, wanted: re.search(wanted, answer) is not None,
+}
