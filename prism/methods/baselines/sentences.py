@@ -9,7 +9,7 @@ import torch
 from prism.data import Encoded, Row
 from prism.errors import ConfigError, ModelError, first_line
 from prism.methods.baselines.rowwise import Batchwise, Floats
-from prism.methods.baselines.states import by_mean_states, cosines
+from prism.methods.baselines.states import by_mean_states, cosines, embedded_targets
 from prism.methods.baselines.texts import row_text, target_text
 from prism.methods.context import Context, Options
 from prism.model.quiet import quiet_transformers
@@ -21,16 +21,15 @@ def by_embedding(context: Context, options: Options) -> RowScorer:
     if options.embedder is None:
         return by_mean_states(context, options)
     embedder = _load(options.embedder, context.device, context.allow_pickle)
-    pairs = context.pairs[0]
-    context.progress.start("target", len(pairs))
+    texts = [target_text(pair) for pair in context.pairs[0]]
     limit = f"the first {embedder.max_seq_length} tokens" if embedder.max_seq_length else "all"
     context.progress.note(f"embedding with {options.embedder}, which reads {limit} of a text")
-    against = _vectors(embedder, [target_text(pair) for pair in pairs])
+    against = embedded_targets(context, lambda places: _vectors(embedder, [texts[i] for i in places]))
 
     def measure(rows: Sequence[Row], _: Sequence[Encoded]) -> tuple[Floats, None]:
         return cosines(_vectors(embedder, [row_text(row) for row in rows]), against), None
 
-    return Batchwise(f"embed ({options.embedder})", measure, len(pairs), context.batch_tokens)
+    return Batchwise(f"embed ({options.embedder})", measure, len(texts), context.batch_tokens)
 
 
 def _vectors(embedder: Any, texts: Sequence[str]) -> torch.Tensor:

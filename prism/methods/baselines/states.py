@@ -1,7 +1,6 @@
 """Similarity to targets by the model's own hidden states."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 import torch
@@ -15,7 +14,6 @@ from prism.model.head import head_of
 from prism.model.memory import in_fitting_batches
 from prism.scoring.feed import RowScorer
 
-Embed = Callable[[Sequence[Encoded]], torch.Tensor]
 Weigh = Callable[[torch.Tensor], torch.Tensor]
 
 
@@ -31,15 +29,11 @@ def by_late_states(context: Context, _: Options) -> RowScorer:
 
 def _by_states(context: Context, name: str, weigh: Weigh) -> RowScorer:
     model = context.loaded()[0]
-    pairs, targets, _ = context.pairs
-    context.progress.start("target", len(pairs))
-    embed = partial(pooled_states, model, weigh)
-    against = _embedded(embed, targets, context.batch_tokens)
-    broken = [pair.id for pair, ok in zip(pairs, against.isfinite().all(1).tolist(), strict=True) if not ok]
-    report_broken(context, broken, len(pairs))
+    targets = context.pairs[1]
+    against = embedded_targets(context, lambda places: pooled_states(model, weigh, [targets[i] for i in places]))
 
     def measure(_: Sequence[Row], samples: Sequence[Encoded]) -> tuple[Floats, None]:
-        return cosines(embed(samples), against), None
+        return cosines(pooled_states(model, weigh, samples), against), None
 
     return Batchwise(name, measure, len(targets), context.batch_tokens)
 
@@ -73,29 +67,30 @@ def cosines(rows: torch.Tensor, targets: torch.Tensor) -> Floats:
     return found
 
 
-def report_broken(context: Context, broken: Sequence[str], pairs: int) -> None:
-    """Say which targets have no embedding; raises DataError where none has."""
-    if len(broken) == pairs:
+def embedded_targets(context: Context, embed: Callable[[list[int]], torch.Tensor]) -> torch.Tensor:
+    """What `embed` makes of the targets at given places, for all of them [targets, H]; NaN where one does not fit into
+    the memory even alone. Those that are not finite are named.
+
+    Raises:
+        DataError: none is finite.
+    """
+    pairs, encoded, _ = context.pairs
+    parts: dict[int, torch.Tensor] = {}
+
+    def take(places: list[int], made: torch.Tensor | None) -> None:
+        context.progress.advance(len(places), sum(len(encoded[i]) for i in places))
+        if made is not None:
+            parts.update((i, vector) for i, vector in zip(places, made, strict=True) if bool(vector.isfinite().all()))
+
+    context.progress.start("target", len(pairs))
+    in_fitting_batches([len(e) for e in encoded], context.batch_tokens, embed, take)
+    broken = [pair.id for i, pair in enumerate(pairs) if i not in parts]
+    if not parts:
         raise DataError(
-            f"none of the {pairs} targets has finite hidden states that fit into the memory: "
+            f"none of the {len(pairs)} targets has a finite embedding that fits into the memory: "
             "are the model's weights NaN, is --dtype too narrow, or --max-length too large?"
         )
     if broken:
         context.progress.note(f"targets without a finite embedding, which are left out: {len(broken)}, as {broken[0]}")
-
-
-def _embedded(embed: Embed, samples: Sequence[Encoded], batch_tokens: int) -> torch.Tensor:
-    """The embeddings [n, H] of samples; NaN of those that don't fit into the memory even alone."""
-    parts: dict[int, torch.Tensor] = {}
-
-    def take(places: list[int], made: torch.Tensor | None) -> None:
-        if made is not None:
-            parts.update(zip(places, made, strict=True))
-
-    in_fitting_batches(
-        [len(s) for s in samples], batch_tokens, lambda places: embed([samples[i] for i in places]), take
-    )
-    if not parts:
-        return torch.full((len(samples), 1), torch.nan)
     nothing = torch.full_like(next(iter(parts.values())), torch.nan)
-    return torch.stack([parts.get(i, nothing) for i in range(len(samples))])
+    return torch.stack([parts.get(i, nothing) for i in range(len(pairs))])

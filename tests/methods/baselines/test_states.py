@@ -136,7 +136,7 @@ def test_broken_targets_are_left_out_and_named(tokenizer: Any) -> None:
     rest = score_baseline(BASELINES["rds+"], with_model(network, tokenizer, pairs=PAIRS[:3]))
     np.testing.assert_array_equal(some.column("score"), rest.column("score"))
     assert any("left out: 1, as q3" in note for note in notes.said)
-    with pytest.raises(DataError, match="none of the 1 targets has finite hidden states"):
+    with pytest.raises(DataError, match="none of the 1 targets has a finite embedding"):
         score_baseline(BASELINES["embed"], with_model(network, tokenizer, pairs=PAIRS[3:]))
 
 
