@@ -24,11 +24,13 @@ from prism.model import Model, token_losses
 from prism.model.parameters import choose_parameters
 from prism.scoring import SHARD_ROWS, Chosen, choose_engine
 from prism.scoring.backward import sample_gradients
+from prism.scoring.choose import stacked
+from prism.scoring.mapped import AdamMap, Moments, mapped_engine
 from prism.scoring.scorer import Scorer
 from prism.target import Direction
 
 BATCH = 8  # rows of a trainer's batch
-PROBES, WARM_UP = 32, 32
+PROBES, WARM_UP, STATE_ROWS = 32, 32, 16
 TRAINED = {"linear": "all linear weights of the decoder layers", "lora": "the LoRA factors"}
 Scores = list[float] | None
 
@@ -90,6 +92,8 @@ class Bench:
             "forward-1",
             "backward-64",
             "backward-1000",
+            "adam-1",
+            "adam-64",
             "loop",
         ]
 
@@ -175,9 +179,9 @@ class Bench:
     def _scoring(
         self, key: str, kind: str, count: int, norms: bool
     ) -> tuple[str, Callable[[Sequence[Sample]], Floats]]:
-        chosen = self._chosen(kind, count, norms)
+        chosen = self._adam(count) if kind == "adam" else self._chosen(kind, count, norms)
         self._reasons[key] = {"engine": chosen.engine.name, "why": chosen.why}
-        if kind not in chosen.engine.name:
+        if kind not in chosen.engine.name and kind != "adam":
             raise NotRun(f"the {kind} engine was not chosen: {chosen.why}")
 
         def work(samples: Sequence[Sample]) -> Floats:
@@ -185,7 +189,26 @@ class Bench:
 
         many = f"{count} directions (the query's gradient and random ones)" if count > 1 else "the query's gradient"
         extra = ", and gradient norms" if norms else ""
+        if kind == "adam":
+            extra = " of Adam's map of the mean loss's gradient, and its norms"
         return f"inner products with {many}{extra}: {chosen.engine.name} engine", work
+
+    def _adam(self, count: int) -> Chosen:
+        """LESS's scores: the state of Adam is that after steps on the first samples, which changes no cost."""
+        optimizer = torch.optim.AdamW(self.model.parameters.values(), lr=0.0)
+        for sample in self.samples[:STATE_ROWS]:
+            _, found = sample_gradients(self.model, collate([encoded(sample)]))
+            for name, parameter in self.model.parameters.items():
+                parameter.grad = found[name] / sum(label != IGNORED for label in sample.labels[1:])
+            optimizer.step()
+        held = {name: optimizer.state[p] for name, p in self.model.parameters.items()}
+        for parameter in self.model.parameters.values():
+            parameter.grad = None
+        first, second = ({n: s[key] for n, s in held.items()} for key in ("exp_avg", "exp_avg_sq"))
+        moments = Moments(first, second, dict.fromkeys(held, STATE_ROWS), (0.9, 0.999), 1e-8, 1.0)
+        v = stacked(self.model, self._directions(count))
+        probes = [encoded(s) for s in self.samples[:PROBES]]
+        return Chosen(*mapped_engine(self.model, v, AdamMap(moments), mean_loss=True, norms=True, probes=probes))
 
     def _chosen(self, kind: str, count: int, norms: bool) -> Chosen:
         step = max(1, len(self.samples) // PROBES)

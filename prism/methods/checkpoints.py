@@ -53,7 +53,7 @@ def _inside(folder: Path) -> list[Path]:
 
 def learning_rate(checkpoint: Path, optimizers: float | None = None) -> Rate:
     """The weight of a checkpoint where several are summed: the mean learning rate of the steps that it stands for,
-    which are those since the checkpoint before it (LESS, arXiv 2402.04333, eq. 3; TracIn).
+    which are those since the checkpoint before it (LESS, arXiv 2402.04333; TracIn).
 
     It is read, in this order, from: `warmup.json` beside the folder; the learning rates that Trainer logged
     (`trainer_state.json`), averaged; the scheduler's (`scheduler.pt`); the optimizer's own, `optimizers`. The last two

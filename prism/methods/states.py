@@ -98,10 +98,6 @@ def read_state(path: Path) -> State:
 
 def _read(path: Path) -> Any:
     try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)
         return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path) or None)
     except Exception as error:
         if found := re.search(r"GLOBAL ([\w.]+)", str(error)):

@@ -45,7 +45,7 @@ class Moments:
 
 class AdamMap:
     """The step, for a learning rate of one, that Adam would take on a sample alone, from its saved moments (LESS,
-    arXiv 2402.04333, section 3.1, with both bias corrections):
+    arXiv 2402.04333, with both bias corrections):
 
     m' = b1 m + (1 - b1) g, v' = b2 v + (1 - b2) g*g, Gamma = (m' / (1 - b1^t)) / (sqrt(v' / (1 - b2^t)) + eps), where t
     is the saved step + 1. Weight decay is no part of it.

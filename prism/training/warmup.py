@@ -1,6 +1,6 @@
 """`prism warmup`: a short training on a random share of the pool, whose checkpoints are kept with Adam's moments.
 
-Influence is a matter of the model that it is measured on, and LESS (arXiv 2402.04333, section 3.1) measures it along
+Influence is a matter of the model that it is measured on, and LESS (arXiv 2402.04333) measures it along
 such a training: at N checkpoints, weighted by their learning rates, in the coordinates of their optimizer.
 """
 
@@ -9,6 +9,7 @@ import logging
 import shutil
 import time
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ from prism.training.job import LIBRARIES, MACHINE, Record, encode_rows, fit, not
 from prism.training.network import Ready, make_ready
 from prism.training.trainer import Settings, checked, require_trl
 from prism.training.warmup_config import WarmupConfig
+from prism.training.watch import WINDOW
 
 log = logging.getLogger("prism")
 LARGE = 3e9  # weights: from here on LESS's own rate, which was set on 7B and 13B
@@ -122,7 +124,8 @@ def _warm_up(config: WarmupConfig, folder: WarmupFolder, progress: Progress) -> 
             folder.forget()  # nothing to lose: an option may change now
         raise
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-    progress.note(f"loss {losses[0]:.4g} → {losses[-1]:.4g} nats per token")
+    last = fmean(losses[-WINDOW:])
+    progress.note(f"loss {losses[0]:.4g} → {last:.4g} nats per token")
     assert folder.record is not None
     folder.write(
         {
@@ -137,7 +140,7 @@ def _warm_up(config: WarmupConfig, folder: WarmupFolder, progress: Progress) -> 
             "settings": plain(settings, ready, training),
             "steps": trainer.state.global_step,
             "loss_first": losses[0],
-            "loss_last": losses[-1],
+            "loss_last": last,
             "device": str(ready.model.device),
             "seconds": round(time.monotonic() - began, 3),
         }
