@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from prism import __version__
-from prism.cli import check, demo, evaluate, explain, export, reweigh, select, train, warmup
+from prism.cli import audit, check, demo, evaluate, explain, export, reweigh, select, train, warmup
 from prism.cli.options import ManyValues
 from prism.errors import PrismError, first_line
 
@@ -27,6 +27,7 @@ app.command("reweigh")(reweigh.command)
 app.command("train", cls=ManyValues)(train.command)
 app.command("evaluate", cls=ManyValues)(evaluate.command)
 app.command("warmup", cls=ManyValues)(warmup.command)
+app.command("audit", cls=ManyValues)(audit.command)
 app.command("demo")(demo.command)
 
 

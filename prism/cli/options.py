@@ -36,9 +36,9 @@ def with_options_of(
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command one option per field of `config`, plus `--config`; it is called with those that were given.
 
-    The field `argument` may also be given without its flag.
+    The field `argument` may also be given without its flag; fields in `config.HIDDEN`, if it has such, get none.
     """
-    fields = config.model_fields
+    fields = {n: f for n, f in config.model_fields.items() if n not in getattr(config, "HIDDEN", ())}
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         def run(config: Path | None = None, **options: Any) -> None:

@@ -134,6 +134,18 @@ def show_reweighed(summary: dict[str, Any]) -> None:
     console.print(f"everything is in {_text(summary['out'])}", highlight=False)
 
 
+def show_tables(tables: Sequence[Any], remarks: Sequence[str] = ()) -> None:
+    """Tables of `prism.experiments.tables`, and lines of text below them."""
+    console = Console()
+    for shown in tables:
+        table = Table(*(_text(name) for name in shown.columns), title=_text(shown.title))
+        for row in shown.rows:
+            table.add_row(*(_text(cell) for cell in row))
+        console.print(table)
+    for remark in remarks:
+        console.print(_text(remark), highlight=False)
+
+
 def show_explained(found: dict[str, Any]) -> None:
     """The tokens of a response, each with its loss and its part of the score."""
     console = Console()

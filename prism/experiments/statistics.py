@@ -31,12 +31,6 @@ class Interval:
     def as_json(self) -> dict[str, float | None]:
         return {"value": self.value, "low": self.low, "high": self.high}
 
-    def __format__(self, spec: str) -> str:
-        text = format(self.value, spec or ".3f")
-        if self.low is None or self.high is None:
-            return text
-        return f"{text} [{format(self.low, spec or '.3f')}, {format(self.high, spec or '.3f')}]"
-
 
 @dataclass(frozen=True)
 class Ranking:
@@ -74,11 +68,16 @@ def bootstrap(
     if count < 2 or not np.isfinite(value):
         return Interval(value)
     rng = np.random.default_rng(seed)
-    found = np.array([statistic(rng.integers(0, count, count)) for _ in range(resamples)])
-    found = found[np.isfinite(found)]
-    if not len(found):
+    return _percentiles(
+        value, np.array([statistic(rng.integers(0, count, count)) for _ in range(resamples)]), confidence
+    )
+
+
+def _percentiles(value: float, resampled: Floats, confidence: float = CONFIDENCE) -> Interval:
+    finite = resampled[np.isfinite(resampled)]
+    if not len(finite):
         return Interval(value)
-    low, high = np.quantile(found, [(1 - confidence) / 2, (1 + confidence) / 2])
+    low, high = np.quantile(finite, [(1 - confidence) / 2, (1 + confidence) / 2])
     return Interval(value, float(low), float(high))
 
 
@@ -117,19 +116,30 @@ def ranking(scores: npt.ArrayLike, labels: npt.ArrayLike, *, seed: int = 0, resa
     if not y.any() or y.all():
         return None
 
-    def area(places: npt.NDArray[np.int64]) -> float:
-        one_class = len(np.unique(y[places])) < 2
-        return float("nan") if one_class else float(roc_auc_score(y[places], s[places]))
-
-    def precision(places: npt.NDArray[np.int64]) -> float:
-        return float(average_precision_score(y[places], s[places])) if y[places].any() else float("nan")
-
+    areas, precisions = _resampled_areas(s, y, seed, resamples)
     return Ranking(
-        bootstrap(len(y), area, seed=seed, resamples=resamples),
-        bootstrap(len(y), precision, seed=seed, resamples=resamples),
+        _percentiles(float(roc_auc_score(y, s)), areas),
+        _percentiles(float(average_precision_score(y, s)), precisions),
         int(y.sum()),
         int((~y).sum()),
     )
+
+
+def _resampled_areas(s: Floats, y: npt.NDArray[np.bool_], seed: int, resamples: int) -> tuple[Floats, Floats]:
+    """(AUROC, average precision) of bootstrap resamples, each row as often as it was drawn; NaN for one class alone."""
+    rng = np.random.default_rng(seed)
+    order = np.argsort(-s, kind="stable")
+    first = np.flatnonzero(np.append(True, np.diff(s[order]) != 0))  # where groups of equal scores begin
+    areas, precisions = [], []
+    for _ in range(resamples):
+        drawn = np.bincount(rng.integers(0, len(s), len(s)), minlength=len(s))[order]
+        positive = np.add.reduceat(drawn * y[order], first)
+        negative = np.add.reduceat(drawn * ~y[order], first)
+        hits, misses = np.cumsum(positive), np.cumsum(negative)
+        with np.errstate(invalid="ignore"):
+            areas.append((negative * (hits - positive / 2)).sum() / (hits[-1] * misses[-1]))
+            precisions.append(np.nansum(positive * (hits / (hits + misses))) / hits[-1] if hits[-1] else np.nan)
+    return np.array(areas), np.array(precisions)
 
 
 def best_threshold(scores: npt.ArrayLike, labels: npt.ArrayLike) -> float:

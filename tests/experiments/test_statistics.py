@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 from scipy import stats
+from sklearn.metrics import average_precision_score, roc_auc_score
 
 from prism.experiments.statistics import (
     Interval,
@@ -79,6 +80,18 @@ def test_average_precision_by_hand() -> None:
     assert ranking([1, 2], [False, False]) is None
 
 
+def test_intervals_of_areas_are_those_of_resampled_rows() -> None:
+    rng = np.random.default_rng(6)
+    scores, labels = np.round(rng.normal(size=30), 1), np.arange(30) % 3 == 0
+    found, again = ranking(scores, labels, seed=7, resamples=200), np.random.default_rng(7)
+    assert found is not None
+    draws = [again.integers(0, 30, 30) for _ in range(200)]
+    areas = [roc_auc_score(labels[d], scores[d]) for d in draws]
+    precisions = [average_precision_score(labels[d], scores[d]) for d in draws]
+    for interval, right in ((found.auroc, areas), (found.average_precision, precisions)):
+        assert (interval.low, interval.high) == pytest.approx(tuple(np.quantile(right, [0.025, 0.975])))
+
+
 def test_threshold_is_the_best_of_all() -> None:
     rng = np.random.default_rng(5)
     for _ in range(30):
@@ -104,4 +117,3 @@ def test_plain_is_json() -> None:
         "b": [2.0, None],
         "c": [3, None],
     }
-    assert f"{Interval(0.5, 0.25, 0.75):.2f}" == "0.50 [0.25, 0.75]"
