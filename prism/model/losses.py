@@ -10,17 +10,21 @@ from torch.nn import functional as F
 from prism.data import Batch
 from prism.model.head import Head, head_of
 
+HEAD_SCALE = (
+    256.0  # of the loss, for the gradients of a single token's hidden state: entries of a head's weight are small
+)
 LOGITS = {"cpu": 1 << 22, "cuda": 1 << 27}  # held at once: on a CPU they should stay in its cache
 
 
-def token_losses(network: Any, batch: Batch) -> torch.Tensor:
+def token_losses(network: Any, batch: Batch, scale: float = 1.0) -> torch.Tensor:
     """Cross-entropy of every response token of a batch, in nats: [N], in float32 or the model's dtype if wider.
 
     No attention mask is passed: the batch is padded on the right, so that in a causal model no real token ever attends
     to padding, positions count from 0, and attention keeps its fast causal path.
 
     The output head runs on the positions that predict a response token, a few samples at a time. Where gradients are
-    asked for, those of each part's hidden states are computed with its losses, so that no logits are kept.
+    asked for, those of each part's hidden states are computed with its losses, so that no logits are kept; they are
+    kept times `scale` (`LossScale`), and so are the gradients that the head itself sees.
     """
     head = head_of(network)
     if head is None:
@@ -32,7 +36,7 @@ def token_losses(network: Any, batch: Batch) -> torch.Tensor:
         return _losses(head.logits(hidden), batch.labels)
     bounds = list(_parts(batch, LOGITS.get(hidden.device.type, 1 << 24) // head.vocabulary))
     if torch.is_grad_enabled() and hidden.requires_grad:
-        losses: torch.Tensor = _InParts.apply(hidden, head, batch.labels, bounds)  # type: ignore[no-untyped-call]
+        losses: torch.Tensor = _InParts.apply(hidden, head, batch.labels, bounds, scale)  # type: ignore[no-untyped-call]
         return losses
     return torch.cat([_losses(head.logits(hidden[a:b]), batch.labels[a:b]) for a, b in bounds])
 
@@ -60,7 +64,7 @@ def _parts(batch: Batch, most: int) -> Iterator[tuple[int, int]]:
 
 class _InParts(torch.autograd.Function):
     """Losses [N] of hidden states [N, H]. A token's loss depends on its own hidden state alone, so the gradients for
-    any upstream gradient w are those of the summed loss, row by row times w."""
+    any upstream gradient w are those of the summed loss, row by row times w; they are kept times `scale`."""
 
     @staticmethod
     def forward(
@@ -69,19 +73,26 @@ class _InParts(torch.autograd.Function):
         head: Head,
         labels: torch.Tensor,
         bounds: Sequence[tuple[int, int]],
+        scale: float,
     ) -> torch.Tensor:
         gradients, losses = torch.empty_like(hidden), []
         for start, stop in bounds:
             with torch.enable_grad():
                 part = hidden[start:stop].detach().requires_grad_()
                 found = _losses(head.logits(part), labels[start:stop])
-                (gradients[start:stop],) = torch.autograd.grad(found.sum(), part)
+                (gradients[start:stop],) = torch.autograd.grad(found.sum() * scale, part)
             losses.append(found.detach())
         ctx.save_for_backward(gradients)
+        ctx.scale = scale  # type: ignore[attr-defined]
         return torch.cat(losses)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, upstream: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         (gradients,) = ctx.saved_tensors
-        return gradients * upstream[:, None].to(gradients.dtype), None, None, None
+        upstream = upstream[:, None]
+        if gradients.dtype == torch.float16:  # where neither factor need have a place
+            found = (gradients.float() * (upstream / ctx.scale)).half()
+        else:
+            found = gradients * (upstream / ctx.scale).to(gradients.dtype)
+        return found, None, None, None, None

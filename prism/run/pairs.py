@@ -46,5 +46,8 @@ def add_pair_scores(
     )
     stores = [Folder(folder.pair_tiles / name, folder.fingerprint, schema) for _, name, schema in tiling.tiles()]
     shards = math.ceil(scores.details["good"] / SHARD_ROWS)
-    gather(folder.path / PAIR_SCORES, folder.fingerprint, [name for name, _ in kept], folder.shards(), stores, shards)
+    names = [name for name, _ in kept]
+    left_out = gather(folder.path / PAIR_SCORES, folder.fingerprint, names, folder.shards(), stores, shards)
+    if left_out:
+        progress.note(f"the pair scores leave out {len(left_out)} of {len(kept)} pairs, such as {left_out[0]}")
     shutil.rmtree(folder.pair_tiles)

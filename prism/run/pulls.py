@@ -23,7 +23,8 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Pulls:
-    """contributions [rows, pairs]: w_q (S+_q - S-_q) / |Q|, which sum over the `pairs` (their ids) to the score."""
+    """contributions [rows, pairs]: w_q (S+_q - S-_q) / |Q|, which sum over the `pairs` (their ids) to the score. Pairs
+    that are too long for the memory beside the directions are left out."""
 
     pairs: list[str]
     contributions: Floats
@@ -45,15 +46,17 @@ def pair_pulls(
     kept = [(pair.id, sides) for pair, sides in zip(found, encoded, strict=True) if pair.id in weights]
     tiling = Tiling.plan(model, len(kept), bytes_of(job.config.direction_memory))
     progress.start("pairs", len(kept))
-    parts = [np.empty((len(samples), 0))]
+    parts, names = [np.empty((len(samples), 0))], list[str]()
     for tile, _, _ in tiling.tiles():
         sides = [pair for _, pair in kept[tile]]
         v = pair_directions(model, sides, curvature)
-        engine, why = backward_engine(model, v, norms=False, probes=samples)
-        scorer = Scorer(model, Chosen(engine, why), 2 * len(sides), job.config.batch_tokens)
+        engine, _ = backward_engine(model, v.tensors, norms=False, probes=samples, sizes=v.sizes)
+        scorer = Scorer(model, Chosen(engine, ""), 2 * len(sides), job.config.batch_tokens)
         scores = scorer.score(samples, lambda *_: None).scores
-        parts.append(scores[:, : len(sides)] - scores[:, len(sides) :])
+        parts.append((scores[:, : len(sides)] - scores[:, len(sides) :])[:, v.fits])
+        names += [name for (name, _), fits in zip(kept[tile], v.fits, strict=True) if fits]
         progress.advance(len(sides), 0)
-    names = [name for name, _ in kept]
+    if len(names) < len(kept):
+        progress.note(f"{len(kept) - len(names)} pairs are too long for the memory: they are left out")
     w = np.array([weights[name] for name in names])
-    return Pulls(names, np.concatenate(parts, 1) * w / len(names))
+    return Pulls(names, np.concatenate(parts, 1) * w / len(kept))

@@ -9,9 +9,9 @@ import torch
 
 from prism.data import Batch, Encoded, Encoder, Pool, collate, load_pool
 from prism.errors import DataError, ModelError, RowError, first_line
-from prism.model import Model, sample_losses, token_losses
+from prism.model import Model, token_losses
 from prism.model.memory import attempt, out_of_memory
-from prism.scoring.backward import StreamingEngine, single
+from prism.scoring.backward import StreamingEngine, sample_gradients, single
 from prism.scoring.differ import first_difference
 from prism.scoring.products import wide
 from prism.scoring.taps import Untappable
@@ -137,7 +137,7 @@ def self_check(model: Model, batch: Batch, make: Maker = StreamingEngine) -> tup
         return math.nan, ""
     zero = {name: torch.zeros_like(p) for name, p in model.parameters.items() if name not in gradients}
     engine = make(model, {n: g.unsqueeze(0) for n, g in {**gradients, **zero}.items()}, True)
-    beside = float(engine.run(batch)[0])
+    beside = float(engine.settle(batch)[0])
     if not abs(loss - beside) <= slack:
         raise ModelError(
             f"the model gives a sample the loss {loss:.6g} alone, but {beside:.6g} beside a longer one"
@@ -178,7 +178,7 @@ def check_samples(encoder: Encoder, pool: Pool | None = None, count: int = 5) ->
 
 def _largest_error(model: Model, gradients: dict[str, torch.Tensor], engine: StreamingEngine) -> tuple[float, str]:
     true = {name: float(wide(g).square().sum()) for name, g in gradients.items()}
-    products, squares = engine.taps.scores(), engine.taps.squares()
+    products, squares = engine.scores(), engine.squares()
     least = ROUNDING.get(model.precision, 1e-3) * max(true.values(), default=0.0)
     worst, where = 0.0, ""
     for name in model.parameters:
@@ -211,13 +211,9 @@ def _finite_gradients(model: Model, batch: Batch, alone: Batch) -> dict[str, tor
 
 
 def _gradients(model: Model, batch: Batch) -> dict[str, torch.Tensor]:
-    parameters = model.parameters
     try:
-        with torch.enable_grad(), model.requiring_grad():
-            loss = sample_losses(token_losses(model.network, batch), batch)[0]
-            found = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
+        return sample_gradients(model, batch, index=0)[1]
     except RuntimeError as error:
         if out_of_memory(error):
             raise
         raise ModelError(f"a {type(model.network).__name__} can't be differentiated: {first_line(error)}") from error
-    return {name: g for name, g in zip(parameters, found, strict=True) if g is not None}

@@ -3,13 +3,15 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
 
-from prism.data import Encoded
+from prism.data import Encoded, collate
 from prism.errors import ConfigError
 from prism.model import Model
+from prism.model.memory import attempt
 from prism.scoring.backward import LoopEngine, StreamingEngine
 from prism.scoring.calibrate import SAMPLES, NotGoodEnough, calibrated
 from prism.scoring.check import first_check, tolerance_of
@@ -65,18 +67,25 @@ def choose_engine(
 
 
 def backward_engine(
-    model: Model, v: Mapping[str, torch.Tensor], *, norms: bool, probes: Sequence[Encoded]
+    model: Model,
+    v: Mapping[str, torch.Tensor],
+    *,
+    norms: bool,
+    probes: Sequence[Encoded],
+    sizes: torch.Tensor | None = None,
 ) -> tuple[Engine, str]:
     """The backward engine where it proves itself on `probes`, else the loop; with a sentence that says which and why.
 
     The proof: with a sample's own autograd gradient as the direction, the streamed product of every parameter must be
     that parameter's squared gradient norm, in a batch with a longer neighbour. A parameter that a model uses behind its
-    module's back shows at once. Samples with NaN prove nothing: the next one is asked.
+    module's back shows at once. Samples with NaN prove nothing: the next one is asked. `sizes` [K]: what scores are
+    multiplied by, where directions are narrowed already.
     """
     try:
         worst, name = first_check(model, probes)
         if worst <= tolerance_of(model):
-            engine = StreamingEngine(model, {n: t.to(model.parameters[n].dtype) for n, t in v.items()}, norms)
+            engine = StreamingEngine(model, v, norms, sizes)
+            _settle(engine, probes, model.device)
             return engine, f"backward engine; largest error on a check sample {worst:.1e}; {_ways(v, norms, probes)}"
         reason = f"{name} is off by {worst:.1e} of its squared gradient norm"
         if math.isnan(worst):
@@ -84,7 +93,16 @@ def backward_engine(
     except Untappable as error:
         reason = str(error)
     said = f"per-sample engine, exact but slow, since one pass for all can't be used: {reason}"
-    return LoopEngine(model, v, norms), said
+    return LoopEngine(model, v, norms, sizes), said
+
+
+def _settle(engine: StreamingEngine, probes: Sequence[Encoded], device: torch.device) -> None:
+    """Find the loss scale at which a usual and a long sample do not overflow, and leave a margin above it."""
+    if engine.scale is not None and engine.scale.value != 1:
+        by_length = sorted(probes, key=len)
+        batch = collate([by_length[len(probes) // 2], by_length[-1]]).to(device)
+        attempt(partial(engine.settle, batch))
+        engine.scale.lower()
 
 
 def _ways(v: Mapping[str, torch.Tensor], norms: bool, probes: Sequence[Encoded]) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import torch
 
@@ -18,6 +19,8 @@ from prism.model import Model
 from prism.progress import Progress
 from prism.scoring.choose import Chosen, backward_engine
 from prism.scoring.feed import Prepared, score_shards
+from prism.scoring.narrow import size_of
+from prism.scoring.pairs import LEFT_OUT
 from prism.scoring.scorer import Scored, Scorer
 from prism.scoring.shards import SHARD_ROWS, Folder, Shard, ShardStore
 from prism.target.measure import EncodedPair
@@ -71,7 +74,8 @@ def score_pairs(
     shard_rows: int = SHARD_ROWS,
 ) -> None:
     """Write tile after tile of the matrix into `folder`, each a folder of shards with the columns `index`, `chosen` and
-    `rejected` (one float32 per pair of the tile). Shards that are there already are not computed again."""
+    `rejected` (one float32 per pair of the tile). Shards that are there already are not computed again. A pair that is
+    too long for the memory beside the directions is noted by the shards, and `gather` leaves it out."""
     progress.note(str(tiling))
     for tile, name, schema in tiling.tiles():
         store = Folder(folder / name, fingerprint, schema)
@@ -79,15 +83,32 @@ def score_pairs(
         _score_tile(model, pool, pairs[tile], encoder, curvature, store, batch_tokens, progress, shard_rows)
 
 
-def pair_directions(model: Model, pairs: Sequence[EncodedPair], curvature: Curvature) -> dict[str, torch.Tensor]:
-    """Parameter name → [2 * pairs, *shape]: the directions of all y+, then those of all y-."""
+@dataclass(frozen=True)
+class PairDirections:
+    """Parameter name → [2 * pairs, *shape]: the directions of all y+, then those of all y-, divided by `sizes`
+    [2 * pairs]; `fits` [pairs]: false for a pair that is too long for the memory, whose directions are zero."""
+
+    tensors: dict[str, torch.Tensor]
+    sizes: torch.Tensor
+    fits: npt.NDArray[np.bool_]
+
+
+def pair_directions(model: Model, pairs: Sequence[EncodedPair], curvature: Curvature) -> PairDirections:
+    """The solved gradients of each side of each pair, in the parameters' own types."""
     count = len(pairs)
-    v = {n: torch.empty(2 * count, *p.shape, dtype=p.dtype, device=p.device) for n, p in model.parameters.items()}
+    v = {n: torch.zeros(2 * count, *p.shape, dtype=p.dtype, device=p.device) for n, p in model.parameters.items()}
+    sizes, fits = torch.ones(2 * count, device=model.device), np.ones(count, dtype=bool)
     for place, sides in enumerate(pair_gradients(model, pairs)):
+        if sides is None:
+            fits[place] = False
+            continue
         for row, gradient in zip((place, count + place), sides, strict=True):
-            for name, tensor in curvature.solve(gradient).tensors.items():
-                v[name][row] = tensor
-    return v
+            solved = curvature.solve(gradient)
+            size = size_of(model, solved.norm() ** 2)
+            sizes[row] = size
+            for name, tensor in solved.tensors.items():
+                v[name][row] = tensor / size
+    return PairDirections(v, sizes, fits)
 
 
 def _score_tile(
@@ -102,10 +123,14 @@ def _score_tile(
     shard_rows: int,
 ) -> None:
     count = len(pairs)
+    left_out: list[int] = []
 
     def make_scorer(probes: Sequence[Encoded]) -> Scorer:
         v = pair_directions(model, pairs, curvature)
-        engine, why = backward_engine(model, v, norms=False, probes=probes)
+        left_out.extend(np.flatnonzero(~v.fits).tolist())
+        if left_out:
+            progress.note(f"{len(left_out)} pairs are too long for the memory: they are left out of the pair scores")
+        engine, why = backward_engine(model, v.tensors, norms=False, probes=probes, sizes=v.sizes)
         progress.note(why)
         return Scorer(model, Chosen(engine, why), 2 * count, batch_tokens)
 
@@ -114,7 +139,7 @@ def _score_tile(
         columns = [pa.FixedSizeListArray.from_arrays(s.astype(np.float32).ravel(), count) for s in sides]
         index = pa.array([row.index for row in prepared.rows], pa.int64())
         table = pa.Table.from_arrays([index, *columns], schema=_schema(count))
-        return Shard(table, prepared.rejected, scored.notes)
+        return Shard(table, prepared.rejected, {**scored.notes, LEFT_OUT: left_out})
 
     score_shards(
         pool, encoder, store, make_scorer, make_shard, directions=2 * count, shard_rows=shard_rows, progress=progress

@@ -10,10 +10,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from prism.errors import RunError
+from prism.errors import DataError, RunError
 from prism.files import write_file_whole
-from prism.scoring.shards import ShardStore
+from prism.scoring.shards import Shard, ShardStore
 
+LEFT_OUT = "left_out"  # a shard's note: places, in its tile, of pairs that were too long for the memory
 Floats = npt.NDArray[np.float64]
 
 
@@ -59,14 +60,20 @@ class PairScores:
 
 def gather(
     path: Path, fingerprint: str, pairs: Sequence[str], scores: ShardStore, tiles: Sequence[ShardStore], shards: int
-) -> None:
-    """Write the file of `PairScores` from the shards of its tiles; `scores` knows the ids of the same rows.
+) -> list[str]:
+    """Write the file of `PairScores` from the shards of its tiles; `scores` knows the ids of the same rows. Returns the
+    pairs that it leaves out, since they were too long for the memory.
 
     Raises:
         RunError: a shard that was just written can't be read back.
+        DataError: all pairs were too long.
     """
-    side = pa.list_(pa.field("element", pa.float32()), len(pairs))
-    metadata = {"prism.fingerprint": fingerprint, "prism.pairs": json.dumps(list(pairs))}
+    kept = np.concatenate([_fitting(store, shards) for store in tiles])
+    if not kept.any():
+        raise DataError("no target pair fits into the memory beside the directions: lower --direction-memory")
+    names = [name for name, fits in zip(pairs, kept, strict=True) if fits]
+    side = pa.list_(pa.field("element", pa.float32()), len(names))
+    metadata = {"prism.fingerprint": fingerprint, "prism.pairs": json.dumps(names)}
     columns: list[tuple[str, Any]] = [("index", pa.int64()), ("id", pa.string()), ("chosen", side), ("rejected", side)]
     schema = pa.schema(columns, metadata=metadata)
 
@@ -75,23 +82,36 @@ def gather(
         options = {"use_dictionary": ["id"], "use_byte_stream_split": floats, "write_page_checksum": True}
         with pq.ParquetWriter(file, schema, compression="zstd", **options) as writer:
             for number in range(shards):
-                rows, *parts = (_found(store, number) for store in (scores, *tiles))
+                rows, *parts = (_found(store, number).table for store in (scores, *tiles))
                 if any(not part.column("index").equals(rows.column("index")) for part in parts):
                     raise RunError("the rows of the pair scores are not those of the scores: did the pool change?")
                 sides = (np.concatenate([_matrix(part, name) for part in parts], 1) for name in ("chosen", "rejected"))
-                lists = [pa.FixedSizeListArray.from_arrays(s.astype(np.float32).ravel(), len(pairs)) for s in sides]
+                values = (s[:, kept].astype(np.float32).ravel() for s in sides)
+                lists = [pa.FixedSizeListArray.from_arrays(v, len(names)) for v in values]
                 table = pa.table([rows.column("index"), rows.column("id"), *lists], schema=schema)
                 if len(table):
                     writer.write_table(table, row_group_size=len(table))
 
     write_file_whole(path, write)
+    return [name for name in pairs if name not in names]
 
 
-def _found(store: ShardStore, number: int) -> pa.Table:
+def _fitting(tile: ShardStore, shards: int) -> npt.NDArray[np.bool_]:
+    """Which pairs of a tile all of its shards have scores of: [pairs]."""
+    found = np.ones(0, dtype=bool)
+    for number in range(shards):
+        shard = _found(tile, number)
+        if not len(found):
+            found = np.ones(shard.table.schema.field("chosen").type.list_size, dtype=bool)
+        found[list(shard.notes.get(LEFT_OUT, ()))] = False
+    return found
+
+
+def _found(store: ShardStore, number: int) -> Shard:
     shard = store.get(number)
     if shard is None:
         raise RunError("a shard of pair scores that was just written can't be read back: is the disk sound?")
-    return shard.table
+    return shard
 
 
 def _matrix(table: pa.Table, side: str) -> Floats:

@@ -61,7 +61,13 @@ def gradient_products(
 
 
 def _gram_norms(x: torch.Tensor, d: torch.Tensor) -> torch.Tensor:
-    return (wide(x @ x.transpose(1, 2)) * wide(d @ d.transpose(1, 2))).sum((1, 2))
+    return (_gram(x) * _gram(d)).sum((1, 2))
+
+
+def _gram(t: torch.Tensor) -> torch.Tensor:
+    """[B, R, R]; squares need the range of float32."""
+    t = t.float() if t.dtype == torch.float16 else t
+    return wide(t @ t.transpose(1, 2))
 
 
 def embedding_products(
@@ -72,7 +78,7 @@ def embedding_products(
     if not norms:
         return scores, None
     same = ids[:, :, None] == ids[:, None, :]
-    return scores, (wide(d @ d.transpose(1, 2)) * same).sum((1, 2))
+    return scores, (_gram(d) * same).sum((1, 2))
 
 
 def rows_met(ids: torch.Tensor, hidden: torch.Tensor, p: torch.Tensor) -> torch.Tensor:

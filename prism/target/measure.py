@@ -13,6 +13,7 @@ from prism.data import Encoded, Encoder, Pair, Target, collate
 from prism.errors import BadRow, DataError, RowError, stopped_at
 from prism.model import Model, sample_losses, token_losses
 from prism.model.memory import in_fitting_batches
+from prism.model.scaled import AVERAGED, LossScale
 from prism.progress import Progress, Silent
 from prism.target.direction import Direction
 from prism.target.preference import preference
@@ -67,8 +68,10 @@ def measure_target(
     losses, fits = np.full((2, len(pairs)), np.nan), np.ones(len(pairs), dtype=bool)
     sums = {name: torch.zeros_like(p, dtype=_wide(p.dtype)) for name, p in model.parameters.items()}
 
+    scale = LossScale(model, AVERAGED)
+
     def measure(places: list[int]) -> Measured:
-        return _measure(model, [encoded[i] for i in places], 1 / len(pairs))
+        return _measure(model, [encoded[i] for i in places], 1 / len(pairs), scale)
 
     def take(places: list[int], measured: Measured | None) -> None:
         if measured is None:
@@ -147,29 +150,31 @@ def pair_lengths(encoded: Sequence[EncodedPair]) -> list[int]:
     return [2 * max(len(chosen), len(rejected)) for chosen, rejected in encoded]
 
 
-def mean_losses(model: Model, pairs: Sequence[EncodedPair]) -> tuple[torch.Tensor, torch.Tensor]:
-    """(l(y+), l(y-)) of a batch of pairs, each [pairs]: mean loss per response token, in nats."""
+def mean_losses(model: Model, pairs: Sequence[EncodedPair], scale: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
+    """(l(y+), l(y-)) of a batch of pairs, each [pairs]: mean loss per response token, in nats; `scale` as in
+    `token_losses`."""
     batch = collate([c for c, _ in pairs] + [r for _, r in pairs]).to(model.device)
     counts = torch.bincount(batch.owner, minlength=len(batch))
-    means = sample_losses(token_losses(model.network, batch), batch) / counts
+    means = sample_losses(token_losses(model.network, batch, scale), batch) / counts
     return means[: len(pairs)], means[len(pairs) :]
 
 
-def _measure(model: Model, pairs: Sequence[EncodedPair], share: float) -> Measured:
+def _measure(model: Model, pairs: Sequence[EncodedPair], share: float, scale: LossScale) -> Measured:
     """((l(y+), l(y-)) [2, pairs], gradients of share * sum_q pi_q (l(y+) - l(y-)) by parameter) of some pairs.
 
     The share is in the graph, as in K itself: models that compute parts in float32 round both alike.
     """
-    chosen, rejected = mean_losses(model, pairs)
+    chosen, rejected = mean_losses(model, pairs, scale.alone)
     losses = torch.stack([chosen, rejected]).detach()
     finite = losses.isfinite().all(0)
     gradients: Sequence[torch.Tensor | None] = [None] * len(model.parameters)
     if bool(finite.all()):
         weights = preference(chosen, rejected).detach()
-        objective = share * (weights * (chosen - rejected)).sum()
-        gradients = torch.autograd.grad(objective, list(model.parameters.values()), allow_unused=True)
+        gradients = scale.gradients(share * (weights * (chosen - rejected)).sum())
+        if not scale.served(gradients):
+            return _measure(model, pairs, share, scale)
     elif bool(finite.any()):  # 0 * NaN is NaN: the broken pairs must not enter the graph at all
-        _, gradients = _measure(model, [p for p, ok in zip(pairs, finite.tolist(), strict=True) if ok], share)
+        _, gradients = _measure(model, [p for p, ok in zip(pairs, finite.tolist(), strict=True) if ok], share, scale)
     return losses.double().cpu().numpy(), gradients
 
 

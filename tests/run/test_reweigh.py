@@ -11,13 +11,17 @@ import torch
 
 from prism import load_model, load_pool, load_target
 from prism.config import SelectConfig
-from prism.errors import ConfigError, RunError
+from prism.errors import ConfigError, DataError, RunError
+from prism.model import Model
+from prism.run.explain import explain_rows
 from prism.run.folder import PAIR_SCORES
 from prism.run.reweigh import reweigh
 from prism.run.select import run_select
-from prism.scoring import feed
+from prism.scoring import feed, matrix
+from prism.target.pairs import pair_gradients
 from tests import oracle
 from tests.run.test_select import Notes, contents, flip
+from tests.small_memory import room_for
 
 
 @pytest.fixture
@@ -114,6 +118,45 @@ def test_damage_is_noticed_and_mended(job: SelectConfig) -> None:
     (run.folder / PAIR_SCORES).unlink()
     run_select(job)
     assert (run.folder / PAIR_SCORES).read_bytes() == before
+
+
+def test_pairs_that_are_too_long_for_the_memory_are_left_out(
+    job: SelectConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside the directions there is less room than there was when the target was measured."""
+    lengths = [max(map(len, load_model(job.model).encoder().pair(pair))) for pair in load_target(job.target)]
+    long = np.array(lengths) == max(lengths)
+    room = max(length for length in lengths if length < max(lengths))
+    gradients = pair_gradients
+
+    def cramped(model: Model, pairs: object) -> Iterator[object]:
+        with room_for(model.network, room):
+            yield from gradients(model, pairs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(matrix, "pair_gradients", cramped)
+    notes = Notes()
+    run = run_select(job.model_copy(update={"direction_memory": "160KB"}), notes)
+    names = np.array(run.target.table.column("id").to_pylist())
+    assert folder_pairs(run.folder) == names[~long].tolist()
+    said = f"the pair scores leave out {long.sum()} of 4 pairs, such as {names[long][0]}"
+    assert said in notes.notes, notes.notes
+    made = reweigh(run.folder, "uniform")
+    chosen, rejected = (side[:, ~long] for side in expected(job))
+    right = (chosen - rejected).mean(1)
+    np.testing.assert_allclose(made.selection.scores.column("score"), right, atol=1e-6 * np.abs(right).max())
+    views, pulls = explain_rows(run.folder, [run.selection.scores.ids([0])[0]], pulls=True)
+    assert pulls is not None and pulls.pairs == names[~long].tolist() and len(views) == 1
+
+
+def test_no_pair_fits(job: SelectConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(matrix, "pair_gradients", lambda _, pairs: iter([None] * len(pairs)))
+    with pytest.raises(DataError, match="no target pair fits into the memory beside the directions"):
+        run_select(job)
+
+
+def folder_pairs(folder: Path) -> list[str]:
+    names: list[str] = json.loads(pq.read_schema(folder / PAIR_SCORES).metadata[b"prism.pairs"])
+    return names
 
 
 def test_a_stopped_pass_goes_on(job: SelectConfig, monkeypatch: pytest.MonkeyPatch) -> None:
