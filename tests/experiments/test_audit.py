@@ -1,6 +1,7 @@
 """`prism audit` on the command line: what it ranks, and how it explains it."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,8 @@ def test_hidden_options_are_refused_in_a_file(place: Place, tmp_path: Path) -> N
 
 def test_scores_that_are_no_sums_are_not_explained(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     def doubled(*args: Any) -> Any:
-        return {name: 2 * v for name, v in pair_directions(*args).items()}
+        found = pair_directions(*args)
+        return replace(found, sizes=2 * found.sizes)
 
     monkeypatch.setattr("prism.run.pulls.pair_directions", doubled)
     found = run(place)
