@@ -5,14 +5,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from prism.config import SelectConfig
-from prism.data import Row, load_pool, load_target
+from prism.data import Target, load_pool, load_target
 from prism.demo import generator
 from prism.errors import RunError
 from prism.evaluation import Preference, evaluate_preference
+from prism.files import write_whole
 from prism.model import load_model
 from prism.progress import Progress, Silent
 from prism.run.select import Run, run_select
-from prism.training import fine_tune
+from prism.selection.selection import json_line
+from prism.training import TrainConfig, train
 
 MODEL = Path(__file__).parent / "model"
 EPOCHS, RATE = 2, 1e-3
@@ -48,15 +50,26 @@ def run_demo(out: Path, *, budget: str = "5%", seed: int = 0, progress: Progress
         seed=seed,
     )
     run = run_select(config, progress)
-    model = load_model(MODEL, dtype="float32")
-    encoder = model.encoder()
-    pool, held_out = load_pool(pool_file), load_target(held_out_file)
-    chosen = [row for row, _ in run.selection.rows()]
-    others = random.Random(seed).sample(list(pool), len(chosen))
-    preferences = {"before": evaluate_preference(model, held_out, encoder)}
-    sets: dict[str, list[Row]] = {"random": others, "PRISM": chosen}
-    for name, rows in sets.items():
-        progress.note(f"fine-tuning on {len(rows)} {name} rows, {EPOCHS} epochs")
-        tuned = fine_tune(model, [encoder.row(row) for row in rows], epochs=EPOCHS, rate=RATE, seed=seed)
-        preferences[name] = evaluate_preference(tuned, held_out, encoder)
+    others = random.Random(seed).sample(list(load_pool(pool_file)), len(run.selection))
+    random_file = out / "data" / "random.jsonl"
+    write_whole(random_file, "".join(json_line(row.record) + "\n" for row in others))
+    held_out = load_target(held_out_file)
+    preferences = {"before": _preference(str(MODEL), held_out)}
+    for name, data in {"random": random_file, "PRISM": out / "run"}.items():
+        tuning = TrainConfig(
+            data=[str(data)],
+            model=str(MODEL),
+            out=str(out / "tuned" / name.lower()),
+            full=True,
+            epochs=EPOCHS,
+            learning_rate=RATE,
+            dtype="float32",
+            seed=seed,
+        )
+        preferences[name] = _preference(train(tuning, progress).model_place[0], held_out)
     return Demo(run, preferences)
+
+
+def _preference(model: str, held_out: Target) -> Preference:
+    loaded = load_model(model, dtype="float32")
+    return evaluate_preference(loaded, held_out, loaded.encoder())

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import field_validator
 
 from prism.budget import BATCH_TOKENS
 from prism.config import Config, absolute_place, option
@@ -47,9 +47,7 @@ class EvaluateConfig(Config):
     trust_remote_code: bool = option("evaluation", "Run code that comes with a model.", False)
     allow_pickle: bool = option("evaluation", "Load pickle weights, which can run code.", False)
     quiet: bool = option("display", "Print errors only.", False)
-    as_json: bool = Field(
-        False, description="Print the results as one JSON object.", alias="json", json_schema_extra={"stage": "display"}
-    )
+    as_json: bool = option("display", "Print the results as one JSON object.", False, alias="json")
 
     @field_validator(*MEASURES, mode="before")
     @classmethod

@@ -9,14 +9,12 @@ if TYPE_CHECKING:
     from prism.training.folder import base_place, trained_place
     from prism.training.job import Trained, train
     from prism.training.overlap import Overlap, find_overlap
-    from prism.training.sft import fine_tune
 
 _WHERE = {
     "Overlap": "overlap",
     "Trained": "job",
     "base_place": "folder",
     "find_overlap": "overlap",
-    "fine_tune": "sft",
     "train": "job",
     "trained_place": "folder",
 }
@@ -29,4 +27,4 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module 'prism.training' has no attribute {name!r}")
 
 
-__all__ = ["Overlap", "TrainConfig", "Trained", "base_place", "find_overlap", "fine_tune", "train", "trained_place"]
+__all__ = ["Overlap", "TrainConfig", "Trained", "base_place", "find_overlap", "train", "trained_place"]

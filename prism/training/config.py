@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import field_validator
 
 from prism.config import Config, absolute_place, option
 
@@ -43,9 +43,7 @@ class TrainConfig(Config):
     trust_remote_code: bool | None = option("training", "Run code that comes with a model.", None)
     allow_pickle: bool | None = option("training", "Load pickle weights, which can run code.", None)
     quiet: bool = option("display", "Print errors only.", False)
-    as_json: bool = Field(
-        False, description="Print the summary as one JSON object.", alias="json", json_schema_extra={"stage": "display"}
-    )
+    as_json: bool = option("display", "Print the summary as one JSON object.", False, alias="json")
 
     @field_validator("data", "held_out", mode="before")
     @classmethod

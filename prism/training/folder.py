@@ -41,11 +41,15 @@ class TrainFolder:
             raise RunError(f"{path} is in use by another prism process") from error
         except (OSError, NotImplementedError) as error:
             raise RunError(f"{path} can't be written: {error}") from error
-        self._log = logging.FileHandler(path / "run.log", encoding="utf-8", errors="backslashreplace")
+        try:
+            self.record = read_record(path, self.record_name)
+            self._log = logging.FileHandler(path / "run.log", encoding="utf-8", errors="backslashreplace")
+        except BaseException:
+            self._lock.release()
+            raise
         self._log.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         logging.getLogger().addHandler(self._log)
         logging.getLogger("prism").setLevel(logging.INFO)
-        self.record = read_record(path, self.record_name)
 
     def close(self) -> None:
         logging.getLogger().removeHandler(self._log)

@@ -293,7 +293,9 @@ def plain(settings: Settings, ready: Ready, config: TrainConfig) -> Record:
         held = ready.model.network.peft_config[ready.model.network.active_adapter]
         lora = {"rank": held.r, "alpha": held.lora_alpha, "dropout": held.lora_dropout}
     return {
-        **{name: getattr(settings, name) for name in ("epochs", "learning_rate", "batch", "warmup", "scheduler")},
+        **{name: getattr(settings, name) for name in ("epochs", "learning_rate", "batch")},
+        "warmup": settings.more.get("warmup_steps", settings.warmup),
+        "scheduler": settings.more.get("lr_scheduler_type", settings.scheduler),
         "device_batch": settings.device_batch,
         "dtype": "bfloat16" if settings.bf16 else "float32",
         "recompute": settings.recompute,

@@ -36,6 +36,7 @@ OURS = {
     "resume_from_checkpoint": "the same command again",
     "auto_find_batch_size": "--device-batch (it halves by itself where memory runs out)",
 }
+WATCHED = ("logging_strategy", "logging_nan_inf_filter", "include_num_input_tokens_seen", "disable_tqdm")
 SCORINGS = (
     "packing", "packing_strategy", "padding_free", "eval_packing", "completion_only_loss", "assistant_only_loss",
     "dataset_kwargs", "dataset_text_field", "chat_template_path", "eos_token", "pad_token", "truncation_mode",
@@ -157,6 +158,8 @@ def checked(more: Mapping[str, Any], config_class: Any) -> dict[str, Any]:
             raise ConfigError(f"--trainer {name}: use {OURS[name]} instead")
         if name in SCORINGS:
             raise ConfigError(f"--trainer {name}: rows are tokenised as scoring does it, so this can't be changed")
+        if name in WATCHED:
+            raise ConfigError(f"--trainer {name}: the training is watched and shown by it, so this can't be changed")
         if name not in known:
             near = difflib.get_close_matches(name, known, 1)
             raise ConfigError(f"--trainer {name}: TRL has no such setting" + (f" (is it {near[0]}?)" if near else ""))

@@ -2,6 +2,7 @@
 
 import math
 from collections import deque
+from statistics import median
 from typing import Any
 
 from transformers.trainer_callback import TrainerCallback
@@ -16,8 +17,8 @@ WORSE = 3.0  # times the first losses
 class Watch(TrainerCallback):  # type: ignore[misc]
     """Tells `progress` of rows and tokens, and ends a training whose loss is no number or explodes.
 
-    A loss explodes when the mean of the last five logged ones is above that of guessing every token at random
-    (ln `vocabulary`) and above three times the first ones.
+    A loss explodes when the median of the last five logged ones is above that of guessing every token at random
+    (ln `vocabulary`) and above three times that of the first five.
     """
 
     def __init__(self, progress: Progress, rows: int, epochs: float, vocabulary: int) -> None:
@@ -48,7 +49,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
             raise diverged(state, what)
         self._take(loss)
         if len(self._last) == WINDOW and len(self._first) == WINDOW:
-            now, then = sum(self._last) / WINDOW, sum(self._first) / WINDOW
+            now, then = median(self._last), median(self._first)
             if now > max(self._guessing, WORSE * then):
                 raise diverged(state, f"the loss went from {then:.3g} to {now:.3g} nats per token")
 

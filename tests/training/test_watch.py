@@ -1,0 +1,45 @@
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from prism.errors import TrainingError
+from prism.progress import Silent
+from prism.training.watch import Watch
+
+VOCABULARY = 1000  # guessing costs 6.9 nats
+
+
+def told(*losses: float, **more: Any) -> None:
+    watch = Watch(Silent(), 10, 1.0, VOCABULARY)
+    state = SimpleNamespace(global_step=3, max_steps=9)
+    for loss in losses:
+        watch.on_log(None, state, None, {"loss": loss, **more})
+
+
+@pytest.mark.parametrize("loss", [float("nan"), float("inf")])
+def test_a_loss_that_is_no_number_ends_the_training(loss: float) -> None:
+    with pytest.raises(TrainingError, match=f"diverged at step 3 of 9: the loss is {loss}"):
+        told(2.0, loss)
+
+
+def test_so_does_a_gradient_that_is_none() -> None:
+    with pytest.raises(TrainingError, match="the gradient's norm is nan"):
+        told(2.0, grad_norm=float("nan"))
+
+
+def test_and_a_loss_that_explodes() -> None:
+    with pytest.raises(TrainingError, match="the loss went from 2 to 30 nats"):
+        told(*[2.0] * 5, *[30.0] * 5)
+
+
+@pytest.mark.parametrize(
+    "losses",
+    [
+        [0.1, 4.0, 0.2, 5.0, 0.1, 4.0, 0.3, 6.0, 0.1, 5.0],  # rows that differ, one at a time
+        [6.8] * 5 + [8.0] * 5,  # a model that has learnt nothing yet
+        [2.0] * 5 + [30.0] + [2.0] * 9,  # one bad batch
+    ],
+)
+def test_noise_does_not(losses: list[float]) -> None:
+    told(*losses)
