@@ -45,7 +45,8 @@ class PairLosses:
 
     def values(self) -> dict[str, Floats]:
         """Each of `FIGURES` by pair, [pairs]."""
-        return {name: of(*self.losses) for name, of in FIGURES.items()}
+        with np.errstate(invalid="ignore"):  # those of pairs that don't count
+            return {name: of(*self.losses) for name, of in FIGURES.items()}
 
     def figures(self, resamples: int, seed: int) -> dict[str, Figure]:
         """Means over the pairs that count."""
