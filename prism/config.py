@@ -74,6 +74,10 @@ class SelectConfig(Config):
     keep_duplicates: bool = _option("selection", "Keep rows that say exactly the same.", False)
     columns: dict[str, str] = _option("scoring", "Your pool's columns: prompt=question,completion=answer.", {})
     target_columns: dict[str, str] = _option("scoring", "Your target's columns, likewise.", {})
+    method: str = _option(
+        "data", "What scores: a name that prism methods lists, or a recipe of yours (.yaml).", "prism"
+    )
+    checkpoints: list[str] = _option("data", "Checkpoints to score at: folders of prism warmup or of Trainer.", [])
     parameters: str = _option(
         "scoring", "What carries gradients: auto, lora, linear, all, or a regular expression on names.", "auto"
     )
@@ -120,7 +124,7 @@ class SelectConfig(Config):
     quiet: bool = _option("display", "Print errors only.", False)
     as_json: bool = _option("display", "Print the summary as one JSON object.", False, alias="json")
 
-    @field_validator("pool", "target", mode="before")
+    @field_validator("pool", "target", "checkpoints", mode="before")
     @classmethod
     def _one_or_many(cls, value: Any) -> Any:
         return [value] if isinstance(value, str) else value
@@ -176,7 +180,9 @@ class SelectConfig(Config):
             ConfigError: a name is not UTF-8, which the libraries below can't open.
         """
         update: dict[str, Any] = {"out": str(Path(_encodable(self.out)).expanduser().absolute())}
-        update |= {n: [absolute_place(place) for place in getattr(self, n)] for n in ("pool", "target")}
+        update |= {n: [absolute_place(place) for place in getattr(self, n)] for n in ("pool", "target", "checkpoints")}
+        if self.method.endswith((".yaml", ".yml")):
+            update["method"] = absolute_place(self.method)
         places = {
             n: getattr(self, n) for n in ("model", "adapter", "tokenizer", "embedder", "reference", "curvature_from")
         }

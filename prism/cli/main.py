@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from prism import __version__
-from prism.cli import audit, check, demo, evaluate, explain, export, reweigh, select, train, warmup
+from prism.cli import audit, check, demo, evaluate, explain, export, methods, reweigh, select, train, warmup
 from prism.cli.options import ManyValues
 from prism.errors import PrismError, first_line
 
@@ -21,6 +21,7 @@ app = typer.Typer(
 )
 app.command("select", cls=ManyValues)(select.command)
 app.command("export")(export.command)
+app.command("methods")(methods.command)
 app.command("check", cls=ManyValues)(check.command)
 app.command("explain")(explain.command)
 app.command("reweigh")(reweigh.command)

@@ -29,6 +29,9 @@ class Encoded:
         return int(self.response.sum())
 
 
+NOTHING = Encoded(np.empty(0, np.int64), np.empty(0, np.bool_))
+
+
 class Encoder:
     """Turns messages into `Encoded`, the same way for scoring, targets and training.
 
@@ -62,7 +65,13 @@ class Encoder:
         return self._encode(row.messages, row.strings, self.responses)
 
     def pair(self, pair: Pair) -> tuple[Encoded, Encoded]:
-        """(prompt + chosen, prompt + rejected); raises RowError also where truncation makes them equal."""
+        """(prompt + chosen, prompt + rejected), the latter of length 0 where the pair has none.
+
+        Raises:
+            RowError: as `row`, and where truncation makes both equal.
+        """
+        if not pair.rejected:
+            return self._encode(pair.chosen, pair.strings, "last"), NOTHING
         chosen, rejected = (self._encode(side, pair.strings, "last") for side in (pair.chosen, pair.rejected))
         if np.array_equal(chosen.ids, rejected.ids):
             raise RowError("chosen and rejected are the same tokens" + (" once truncated" if chosen.truncated else ""))

@@ -13,7 +13,7 @@ from prism.errors import RowError
 
 FIELDS = (
     "messages", "conversations", "prompt", "completion", "instruction", "input", "output", "system", "history",
-    "chosen", "rejected", "id", "source",
+    "chosen", "rejected", "id", "source", "subtask", "rejected_from",
 )  # fmt: skip
 SHAREGPT_ROLES = {
     "human": "user", "user": "user", "gpt": "assistant", "chatgpt": "assistant", "bard": "assistant",
@@ -62,6 +62,18 @@ def pool_messages(record: Mapping[str, Any], columns: Columns) -> tuple[Messages
     return messages[: last + 1], strings
 
 
+def target_messages(record: Mapping[str, Any], columns: Columns) -> tuple[Messages, Messages, bool]:
+    """As `pair_messages`, of rows that need no rejected: it is empty where they have none, and a row without `chosen`
+    may have any form of a pool row."""
+    if columns.get(record, "rejected") is not None:
+        return pair_messages(record, columns)
+    if columns.get(record, "chosen") is None:
+        wanted, strings = pool_messages(record, columns)
+    else:
+        (wanted,), strings = _sides(record, columns, ("chosen",))
+    return wanted, (), strings
+
+
 def pair_messages(record: Mapping[str, Any], columns: Columns) -> tuple[Messages, Messages, bool]:
     """(prompt + chosen, prompt + rejected, came as strings) of a target row, in TRL's preference format.
 
@@ -71,31 +83,40 @@ def pair_messages(record: Mapping[str, Any], columns: Columns) -> tuple[Messages
     for field in SIDES:
         if columns.get(record, field) is None:
             name = columns.names.get(field, field)
-            raise RowError(f"no {name!r} field, or it is null; a target row has prompt, chosen and rejected")
-    prompt, sides = columns.get(record, "prompt"), [columns.get(record, f) for f in SIDES]
+            raise RowError(
+                f"no {name!r} field, or it is null; a target row has prompt, chosen and rejected "
+                "(methods that follow the chosen answers alone do without rejected: see prism methods)"
+            )
+    (chosen, rejected), strings = _sides(record, columns, SIDES)
+    if chosen == rejected:
+        raise RowError("chosen and rejected are equal")
+    return chosen, rejected, strings
+
+
+def _sides(record: Mapping[str, Any], columns: Columns, fields: tuple[str, ...]) -> tuple[list[Messages], bool]:
+    """The conversations that end with each of `fields`, and whether they came as strings."""
+    prompt, answers = columns.get(record, "prompt"), [columns.get(record, field) for field in fields]
     if prompt is None:
-        if any(isinstance(side, str) and _json_list(side) is None for side in sides):
+        if any(isinstance(answer, str) and _json_list(answer) is None for answer in answers):
             raise RowError(f"no {columns.names.get('prompt', 'prompt')!r} field, and the answers are strings")
-        chosen, rejected = (_messages(side, f) for side, f in zip(sides, SIDES, strict=True))
-        if len(chosen) < 2 or chosen[:-1] != rejected[:-1]:
-            raise RowError("no prompt field, and chosen and rejected don't share their turns up to the last")
+        sides = [_messages(answer, field) for answer, field in zip(answers, fields, strict=True)]
+        if any(len(side) < 2 or side[:-1] != sides[0][:-1] for side in sides):
+            raise RowError(f"no prompt field, and {' and '.join(fields)} don't share their turns up to the last")
         strings = False
     else:
         opening, is_string = _prompt(prompt)
-        strings = is_string and all(isinstance(side, str) and _json_list(side) is None for side in sides)
-        answers = [_answer(side, field) for side, field in zip(sides, SIDES, strict=True)]
+        strings = is_string and all(isinstance(answer, str) and _json_list(answer) is None for answer in answers)
+        turns = [_answer(answer, field) for answer, field in zip(answers, fields, strict=True)]
         # TRL's "conversational with explicit prompt" repeats nothing; some sets repeat the prompt's turns.
-        chosen, rejected = (a if a[: len(opening)] == opening else opening + a for a in answers)
+        sides = [a if a[: len(opening)] == opening else opening + a for a in turns]
         if system := _system(record, columns, opening):
-            chosen, rejected, strings = system + chosen, system + rejected, False
-    for side, field in ((chosen, "chosen"), (rejected, "rejected")):
+            sides, strings = [system + side for side in sides], False
+    for side, field in zip(sides, fields, strict=True):
         if side[-1]["role"] != "assistant":
             raise RowError(f"{field} does not end with an assistant turn")
         if not side[-1]["content"].strip():
             raise RowError(f"the {field} response is empty")
-    if chosen == rejected:
-        raise RowError("chosen and rejected are equal")
-    return chosen, rejected, strings
+    return sides, strings
 
 
 def prompt_messages(record: Mapping[str, Any], columns: Columns) -> Messages:

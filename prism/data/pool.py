@@ -1,13 +1,13 @@
 """Pools of candidate samples and sets of target pairs, read lazily and as often as needed."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Generic, Literal, Protocol, TypeVar, get_args
 
 from prism.data.aside import BadRows
-from prism.data.forms import FIELDS, Columns, pair_messages, pool_messages
+from prism.data.forms import FIELDS, Columns, pair_messages, pool_messages, target_messages
 from prism.data.readers import Item, Record
 from prism.data.rows import Ids, Pair, Row, content_hash, kind
 from prism.data.sources import ListSource, Source, open_sources
@@ -181,9 +181,14 @@ def load_target(
     *,
     columns: Mapping[str, str] | None = None,
     on_bad_row: OnBadRow = "skip",
+    paired: bool = True,
 ) -> Target:
-    """Target pairs with `prompt`, `chosen` and `rejected` (strings or message lists); arguments as `load_pool`'s."""
-    target = open_target(where, columns=columns, on_bad_row=on_bad_row)
+    """Target pairs with `prompt`, `chosen` and `rejected` (strings or message lists); arguments as `load_pool`'s.
+
+    Args:
+        paired: whether a row needs a `rejected`. Where it does not, a row may also have any form of a pool row.
+    """
+    target = open_target(where, columns=columns, on_bad_row=on_bad_row, paired=paired)
     target.require_rows("target")
     return target
 
@@ -193,9 +198,11 @@ def open_pool(where: Where, *, columns: Mapping[str, str] | None = None, on_bad_
     return Rows(open_sources(where), _pool_row, _checked(columns), _known(on_bad_row))
 
 
-def open_target(where: Where, *, columns: Mapping[str, str] | None = None, on_bad_row: OnBadRow = "skip") -> Target:
+def open_target(
+    where: Where, *, columns: Mapping[str, str] | None = None, on_bad_row: OnBadRow = "skip", paired: bool = True
+) -> Target:
     """`load_target` without reading anything yet."""
-    return Rows(open_sources(where), _pair, _checked(columns), _known(on_bad_row))
+    return Rows(open_sources(where), partial(_pair, paired), _checked(columns), _known(on_bad_row))
 
 
 def _legible(reason: str) -> str:
@@ -233,9 +240,9 @@ def _pool_row(record: Record, columns: Columns, ids: Ids, source: Source, line: 
     )
 
 
-def _pair(record: Record, columns: Columns, ids: Ids, source: Source, line: int, _: int) -> Pair:
-    chosen, rejected, strings = pair_messages(record, columns)
-    content = content_hash(chosen, rejected)
+def _pair(paired: bool, record: Record, columns: Columns, ids: Ids, source: Source, line: int, _: int) -> Pair:
+    chosen, rejected, strings = (pair_messages if paired else target_messages)(record, columns)
+    content = content_hash(chosen, rejected) if rejected else content_hash(chosen)
     return Pair(
         id=_identify(record, columns, ids, content),
         chosen=chosen,
@@ -245,7 +252,19 @@ def _pair(record: Record, columns: Columns, ids: Ids, source: Source, line: int,
         file=source.name,
         line=line,
         record=record,
+        subtask=_label(record, columns, "subtask") or source.stem,
+        rejected_from=_label(record, columns, "rejected_from"),
     )
+
+
+def _label(record: Record, columns: Columns, field: str) -> str:
+    """A name that a row gives, "" where it gives none."""
+    value = columns.get(record, field)
+    if not isinstance(value, str | int | float | None):
+        raise RowError(f"{columns.names.get(field, field)} must be text, not {kind(value)}")
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return "" if value is None else _legible(str(value).strip())
 
 
 def _own_source(record: Record, columns: Columns) -> str | None:

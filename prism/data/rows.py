@@ -33,7 +33,11 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """One target item q = (prompt x, wanted response y+, unwanted response y-)."""
+    """One target item q = (prompt x, wanted response y+, unwanted response y-).
+
+    `rejected` is empty where the item has no y-, as methods that need none allow. `subtask` is its own field, else the
+    stem of its file; `rejected_from` says where y- comes from, "" where nobody said.
+    """
 
     id: str
     chosen: Messages
@@ -43,6 +47,8 @@ class Pair:
     file: str
     line: int
     record: Mapping[str, Any]
+    subtask: str = ""
+    rejected_from: str = ""
 
 
 def content_hash(*conversations: Sequence[Message]) -> str:

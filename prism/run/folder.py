@@ -15,7 +15,8 @@ from prism.errors import BadRow, RunError
 from prism.files import write_whole
 from prism.scoring import Folder, PairScores
 from prism.sealed import seal, unseal
-from prism.target import Direction, MeasuredTarget
+from prism.target import MeasuredTarget
+from prism.target.direction import load_directions, save_directions
 from prism.target.measure import SCHEMA
 
 HARMLESS = {".lock", "run.log"}  # what a run that ended before its manifest may leave behind
@@ -99,7 +100,7 @@ class RunFiles:
         """The measured target, or None where it is not whole or of another run."""
         try:
             found = unseal(self.path / "target.parquet", SCHEMA, self.fingerprint, self._direction_digest())
-            return found and MeasuredTarget(found[0], Direction.load(self.path / DIRECTION), found[1])
+            return found and MeasuredTarget(found[0], load_directions(self.path / DIRECTION), found[1])
         except (RunError, OSError):
             return None
 
@@ -157,8 +158,7 @@ class RunFolder(RunFiles):
             write_whole(self.path / "manifest.json", json.dumps(self.manifest, indent=2) + "\n")
 
     def save_target(self, target: MeasuredTarget) -> None:
-        provenance = {**target.direction.provenance, "fingerprint": self.fingerprint}
-        Direction(target.direction.tensors, provenance).save(self.path / DIRECTION)
+        save_directions(self.path / DIRECTION, target.directions, self.fingerprint)
         path = self.path / "target.parquet"
         seal(path, target.table, target.rejected, self.fingerprint, self._direction_digest())
 

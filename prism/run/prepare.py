@@ -1,6 +1,7 @@
 """What a run begins with: its data and model opened, checked and described."""
 
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,9 +10,14 @@ import torch
 from prism.budget import Budget
 from prism.config import SelectConfig
 from prism.data import Encoder, Pool, Target, open_pool, open_target
+from prism.errors import ConfigError
+from prism.methods.baselines import BASELINES, Baseline
+from prism.methods.recipe import Recipe
+from prism.methods.table import find_method
 from prism.model import Model, Places, find_model, load_model
 from prism.model.load import choose_device
 from prism.progress import Progress
+from prism.run.checkpoints import Checkpoint, checkpoints_of, fingerprints
 from prism.run.provenance import identity
 
 
@@ -24,10 +30,24 @@ class Job:
     target: Target
     places: Places
     device: str
+    method: Recipe | Baseline
+    checkpoints: Sequence[Checkpoint] = ()
 
     def identity(self) -> dict[str, Any]:
         """All that the scores are a function of; reads every file once."""
-        return identity(self.config, self.places, self.pool, self.target, self.device)
+        method = {"method": described(self.method)} | (
+            {"checkpoint": found} if (found := fingerprints(self.checkpoints)) else {}
+        )
+        return identity(self.config, self.places, self.pool, self.target, self.device, method)
+
+    @property
+    def scored(self) -> SelectConfig:
+        """The config that loads the model to score with, where that is one: at the only checkpoint, if one is named."""
+        return (
+            self.checkpoints[0].applied(self.config, self.places.tokenizer)
+            if len(self.checkpoints) == 1
+            else self.config
+        )
 
     def require_data(self) -> None:
         """Read pool and target once.
@@ -43,10 +63,17 @@ class Job:
             budget.resolve(len(self.pool), 0)
 
 
-def open_job(config: SelectConfig) -> Job:
-    """The job of a config whose places are absolute; raises PrismError where something is missing."""
+def open_job(config: SelectConfig, method: Recipe | Baseline | None = None) -> Job:
+    """The job of a config whose places are absolute; raises PrismError where something is missing.
+
+    Args:
+        method: instead of the one that the config names.
+    """
+    method = method or find_method(config.method)
+    checkpoints = _require_sense(config, method)
+    paired = isinstance(method, Recipe) and method.objective.paired
     pool = open_pool(config.pool, columns=config.columns, on_bad_row=config.on_bad_row)
-    target = open_target(config.target, columns=config.target_columns, on_bad_row=config.on_bad_row)
+    target = open_target(config.target, columns=config.target_columns, on_bad_row=config.on_bad_row, paired=paired)
     places = find_model(
         config.model,
         config.adapter,
@@ -54,7 +81,53 @@ def open_job(config: SelectConfig) -> Job:
         revision=config.revision,
         allow_pickle=config.allow_pickle,
     )
-    return Job(config, pool, target, places, str(choose_device(config.device)))
+    return Job(config, pool, target, places, str(choose_device(config.device)), method, checkpoints)
+
+
+def _require_sense(config: SelectConfig, method: Recipe | Baseline) -> list[Checkpoint]:
+    """The checkpoints to score at; raises ConfigError for options that the method has no use for."""
+    if isinstance(method, Recipe):
+        if config.pair_scores and not method.plain:
+            raise ConfigError(f"--pair-scores has no meaning for the method {method.name}: {why_not_pairs(method)}")
+        if config.aggregate is not None:
+            raise ConfigError(
+                f"--aggregate is for baselines; {method.name} says itself how it aggregates: write a recipe"
+            )
+        return checkpoints_of(config, method)
+    given = {
+        "--checkpoints": config.checkpoints,
+        "--pair-scores": config.pair_scores,
+        "--gradient-norms": config.gradient_norms,
+    }
+    if unused := next((flag for flag, value in given.items() if value), None):
+        raise ConfigError(f"the method {method.name} uses no gradients: drop {unused}")
+    return []
+
+
+def why_not_pairs(recipe: Recipe) -> str:
+    """Why scores against single pairs don't make those of a recipe."""
+    if recipe.target == "dpo":
+        return "its pairs count by summed losses"
+    if recipe.checkpoints == "all":
+        return "it sums over checkpoints"
+    if recipe.candidate_map != "identity":
+        return f"the {recipe.candidate_map} map is not linear"
+    if recipe.aggregate != "mean":
+        return "it aggregates over subtasks"
+    return "it divides scores by what differs from row to row"
+
+
+def described(method: Recipe | Baseline) -> dict[str, Any]:
+    """What of a method its scores depend on: a recipe's fields, whatever it is called."""
+    if isinstance(method, Recipe):
+        return method.model_dump(exclude={"name", "about", "source"})
+    return {"baseline": method.name}
+
+
+def method_of(identity: Mapping[str, Any]) -> Recipe | Baseline:
+    """The method of a run that was made before, as its manifest has it."""
+    found = identity.get("method", {})
+    return BASELINES[found["baseline"]] if "baseline" in found else Recipe(name="recipe", **found)
 
 
 def load(config: SelectConfig, progress: Progress) -> tuple[Model, Encoder]:

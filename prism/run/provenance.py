@@ -18,7 +18,9 @@ FITS = ("curvature.json", "optimizer*")
 LIBRARIES = ("torch", "transformers", "tokenizers", "peft")
 
 
-def identity(config: SelectConfig, places: Places, pool: Pool, target: Target, device: str) -> dict[str, Any]:
+def identity(
+    config: SelectConfig, places: Places, pool: Pool, target: Target, device: str, method: dict[str, Any]
+) -> dict[str, Any]:
     """All that the scores are a function of: a run folder refuses to go on when any of it has changed.
 
     Scores that are finished stay what they are when only the `MACHINE` changes.
@@ -29,6 +31,7 @@ def identity(config: SelectConfig, places: Places, pool: Pool, target: Target, d
         **curvature,
         "pool": numbered(pool.fingerprints),
         "target": numbered(target.fingerprints),
+        **method,
         "option": config.stage("scoring"),
         "device": device.partition(":")[0],
         "version": {"prism": __version__, **{name: _version(name) for name in LIBRARIES}},

@@ -14,18 +14,22 @@ from prism.config import SelectConfig, load_config
 from prism.data import Encoder, Pool, open_pool
 from prism.errors import ConfigError, RunError, stopped_at
 from prism.files import write_whole
+from prism.methods.baselines import Baseline
 from prism.model import Model
 from prism.progress import Progress, Silent
+from prism.run.baselines import context_of, options_of, run_baseline
 from prism.run.clock import Clock
 from prism.run.curvature import curvature_of, kind_of
 from prism.run.folder import RunFiles, RunFolder
 from prism.run.pairs import add_pair_scores
 from prism.run.prepare import Job, load, open_job
 from prism.run.provenance import MACHINE, circumstances, numbered
+from prism.run.recipes import reference_losses, score_recipe
 from prism.run.summary import notices, summarise
 from prism.scoring import ScoreTable, score_pool, stored_scores
 from prism.selection import Selection, select
-from prism.target import MeasuredTarget, measure_target
+from prism.target import MeasuredTarget, encode_pairs, measure_target
+from prism.target.measure import unmeasured_target
 
 log = logging.getLogger("prism")
 
@@ -167,18 +171,30 @@ def _stop_at_bad_row(pool: Pool, measured: MeasuredTarget, scores: ScoreTable) -
 
 def _loaded(job: Job, clock: Clock, progress: Progress) -> tuple[Model, Encoder]:
     with clock.phase("loading"):
-        return load(job.config, progress)
+        return load(job.scored, progress)
 
 
 def _measure_and_score(
     job: Job, folder: RunFolder, loaded: Callable[[], tuple[Model, Encoder]], clock: Clock, progress: Progress
 ) -> tuple[MeasuredTarget, ScoreTable]:
-    config = job.config
+    config, recipe = job.config, job.method
+    if isinstance(recipe, Baseline):
+        return _score_baseline(recipe, job, folder, loaded, clock, progress)
+    if not recipe.plain:
+        return score_recipe(recipe, job, folder, clock, progress)
     model, encoder = loaded()
     with clock.phase("target"):
         measured = folder.load_target()
         if measured is None:
-            measured = measure_target(model, job.target, encoder, batch_tokens=config.batch_tokens, progress=progress)
+            measured = measure_target(
+                model,
+                job.target,
+                encoder,
+                objective=recipe.objective,
+                reference=reference_losses(job, encoder, progress),
+                batch_tokens=config.batch_tokens,
+                progress=progress,
+            )
             folder.save_target(measured)
         else:
             progress.note(f"reused the measured target of {measured.table.num_rows} pairs")
@@ -196,5 +212,23 @@ def _measure_and_score(
             store=folder.shards(),
             progress=progress,
         )
+        folder.save_rejected(chain(measured.rejected, scores.rejected))
+    return measured, scores
+
+
+def _score_baseline(
+    baseline: Baseline,
+    job: Job,
+    folder: RunFolder,
+    loaded: Callable[[], tuple[Model, Encoder]],
+    clock: Clock,
+    progress: Progress,
+) -> tuple[MeasuredTarget, ScoreTable]:
+    with clock.phase("scoring"):
+        context = context_of(job, loaded, progress, weights=baseline.loads(options_of(job.config)))
+        pairs, encoded, rejected = encode_pairs(job.target, context.words())
+        measured = unmeasured_target(pairs, encoded, rejected)
+        folder.save_target(measured)
+        scores = run_baseline(baseline, job, folder, loaded, progress)
         folder.save_rejected(chain(measured.rejected, scores.rejected))
     return measured, scores

@@ -2,11 +2,13 @@
 
 from prism.target.direction import Direction
 from prism.target.measure import MeasuredTarget, encode_pairs, mean_losses, measure_target, pair_lengths
+from prism.target.objective import Objective
 from prism.target.preference import potential, preference
 
 __all__ = [
     "Direction",
     "MeasuredTarget",
+    "Objective",
     "encode_pairs",
     "mean_losses",
     "measure_target",

@@ -1,6 +1,6 @@
 """Measure the target pairs at the model as it is, and make the direction that they point to."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,9 @@ from prism.model.memory import in_fitting_batches
 from prism.model.scaled import AVERAGED, LossScale
 from prism.progress import Progress, Silent
 from prism.target.direction import Direction
+from prism.target.objective import Objective
 from prism.target.preference import preference
+from prism.target.weights import Floats
 
 SCHEMA = pa.schema(
     [
@@ -31,19 +33,29 @@ SCHEMA = pa.schema(
         ("prompt", pa.string()),
         ("file", pa.string()),
         ("line", pa.int64()),
+        ("subtask", pa.string()),
+        ("rejected_from", pa.string()),
     ]
 )
 EncodedPair = tuple[Encoded, Encoded]
-Measured = tuple[npt.NDArray[np.float64], Sequence[torch.Tensor | None]]
+Measured = tuple[Floats, Sequence[torch.Tensor | None]]
+PRISM = Objective()
 
 
 @dataclass(frozen=True)
 class MeasuredTarget:
-    """A target at one checkpoint: the table (`SCHEMA`, losses in nats per token), the direction, the rows set aside."""
+    """A target at one checkpoint: the table (`SCHEMA`, losses in nats per token), the rows set aside, and a direction
+    for each group of items: one for all, named "", or one for each subtask."""
 
     table: pa.Table
-    direction: Direction
+    directions: Mapping[str, Direction]
     rejected: list[BadRow]
+
+    @property
+    def direction(self) -> Direction:
+        """The only one."""
+        (direction,) = self.directions.values()
+        return direction
 
 
 def measure_target(
@@ -51,81 +63,170 @@ def measure_target(
     target: Target,
     encoder: Encoder,
     *,
+    objective: Objective = PRISM,
+    reference: Floats | None = None,
     batch_tokens: int = BATCH_TOKENS,
     progress: Progress | None = None,
 ) -> MeasuredTarget:
-    """Preferences of all pairs and g_KL = (1/|Q|) sum_q pi_q (grad l(y+) - grad l(y-)), in one pass (METHOD eqs 4-6).
+    """Preferences of all pairs and the gradient of their `objective`, in one pass: unless another is given,
+    g_KL = (1/|Q|) sum_q pi_q (grad l(y+) - grad l(y-)) (METHOD eqs 4-6).
 
-    pi is a constant in the gradient. Pairs with a loss that is not finite, and those that are too long for the
+    Weights are constants in the gradient. Pairs with a loss that is not finite, and those that are too long for the
     memory even alone, are flagged and left out of the direction.
 
+    Args:
+        reference: mean-token losses [2, pairs] of the objective's reference model, in the order of `encode_pairs`.
+
     Raises:
-        DataError: no pair is left, none fits into the memory or has a finite loss, or the direction is not finite.
+        DataError: no pair is left, none fits into the memory or has a finite loss, or a direction is not finite.
     """
     progress = progress or Silent()
     pairs, encoded, rejected = encode_pairs(target, encoder)
-    lengths = pair_lengths(encoded)
-    losses, fits = np.full((2, len(pairs)), np.nan), np.ones(len(pairs), dtype=bool)
-    sums = {name: torch.zeros_like(p, dtype=_wide(p.dtype)) for name, p in model.parameters.items()}
-
-    scale = LossScale(model, AVERAGED)
-
-    def measure(places: list[int]) -> Measured:
-        return _measure(model, [encoded[i] for i in places], 1 / len(pairs), scale)
-
-    def take(places: list[int], measured: Measured | None) -> None:
-        if measured is None:
-            fits[places] = False
-        else:
-            losses[:, places], gradients = measured
-            for total, gradient in zip(sums.values(), gradients, strict=True):
-                if gradient is not None:
-                    total += gradient
-        progress.advance(len(places), sum(lengths[i] for i in places))
-
+    found = _Gradients(model, encoded, objective, reference)
+    groups = _groups(pairs, objective.by_subtask)
     progress.start("target", len(pairs))
-    with model.requiring_grad():
-        budget = in_fitting_batches(lengths, batch_tokens, measure, take)
-    if budget < batch_tokens:
-        progress.note(f"out of memory: the target was measured in batches of at most {budget} tokens")
-    if not fits.any():
+    budgets = [found.add(name, places, batch_tokens, progress) for name, places in groups.items()]
+    if min(budgets) < batch_tokens:
+        progress.note(f"out of memory: the target was measured in batches of at most {min(budgets)} tokens")
+    if not found.fits.any():
         raise DataError(
             f"none of the {len(pairs)} target pairs fits into the memory: lower --max-length, or choose a narrower "
             "--dtype or fewer --parameters"
         )
-    chosen_loss, rejected_loss = losses
-    pi = preference(torch.from_numpy(chosen_loss), torch.from_numpy(rejected_loss)).numpy()
-    finite = np.isfinite(losses).all(0)
+    finite = found.finite
     if not finite.any():
         raise DataError("no target pair has a finite loss under this model: are its weights NaN?")
-    count = int(finite.sum())
-    direction = Direction(
-        {name: total * (len(pairs) / count) for name, total in sums.items()}, {"pairs": count, "weights": "preference"}
-    )
-    if not direction.is_finite():
-        bad = next(name for name, t in direction.tensors.items() if not t.isfinite().all())
-        raise DataError(
-            f"the target's gradient is not finite in {bad}: try --dtype float32, or check the model's weights"
-        )
-    if direction.norm() == 0:
-        raise DataError("the target's gradient is zero in every chosen parameter: choose other --parameters")
-    table = pa.table(
+    for name in groups.keys() - found.directions.keys():
+        progress.note(f"no pair of the subtask {name} has a finite loss: it is left out")
+    for direction in found.directions.values():
+        _require_sound(direction)
+    flags = [_flag(e, ok, fit) for e, ok, fit in zip(encoded, finite, found.fits, strict=True)]
+    table = _table(pairs, encoded, found.losses, np.where(finite, found.item_weights(), 0.0), flags)
+    return MeasuredTarget(table, found.directions, rejected)
+
+
+def unmeasured_target(pairs: Sequence[Pair], encoded: Sequence[EncodedPair], rejected: list[BadRow]) -> MeasuredTarget:
+    """Of a method that asks no model about its pairs: no losses, and no direction."""
+    nothing = np.full((2, len(pairs)), np.nan)
+    return MeasuredTarget(_table(pairs, encoded, nothing, nothing[0], ["unmeasured"] * len(pairs)), {}, rejected)
+
+
+def _table(
+    pairs: Sequence[Pair], encoded: Sequence[EncodedPair], losses: Floats, weights: Floats, flags: Sequence[str]
+) -> pa.Table:
+    return pa.table(
         [
             [p.id for p in pairs],
-            pi,
-            np.where(finite, pi, 0.0),
-            chosen_loss,
-            rejected_loss,
+            preference(*torch.from_numpy(losses)).numpy(),
+            weights,
+            *losses,
             [c.response_tokens for c, _ in encoded],
             [r.response_tokens for _, r in encoded],
-            [_flag(e, ok, fit) for e, ok, fit in zip(encoded, finite, fits, strict=True)],
+            flags,
             [p.chosen[-2]["content"] for p in pairs],
             [p.file for p in pairs],
             [p.line for p in pairs],
+            [p.subtask for p in pairs],
+            [p.rejected_from for p in pairs],
         ],
         schema=SCHEMA,
     )
-    return MeasuredTarget(table, direction, rejected)
+
+
+class _Gradients:
+    """Losses [2, pairs] of all pairs, NaN where there are none, and a direction for each group."""
+
+    def __init__(
+        self, model: Model, encoded: Sequence[EncodedPair], objective: Objective, reference: Floats | None
+    ) -> None:
+        self._model, self._encoded, self._objective, self._reference = model, encoded, objective, reference
+        self._lengths, self._scale = pair_lengths(encoded), LossScale(model, AVERAGED)
+        self._counts = torch.tensor([[side.response_tokens for side in sides] for sides in zip(*encoded, strict=True)])
+        self._alone = ~self._counts[1].bool().numpy() & (not objective.paired)
+        self.losses = np.full((2, len(encoded)), np.nan)
+        self.fits = np.ones(len(encoded), dtype=bool)
+        self.directions: dict[str, Direction] = {}
+
+    @property
+    def finite(self) -> npt.NDArray[np.bool_]:
+        """Which pairs take part, [pairs]: those whose losses are finite."""
+        return self._usable(self.losses, slice(None))
+
+    def item_weights(self) -> Floats:
+        """[pairs], in float64."""
+        reference = None if self._reference is None else torch.from_numpy(self._reference)
+        weights: Floats = self._objective.item_weights(torch.from_numpy(self.losses), self._counts, reference).numpy()
+        return weights
+
+    def _usable(self, losses: Floats, places: slice | list[int]) -> npt.NDArray[np.bool_]:
+        return np.asarray(np.isfinite(losses[0]) & (np.isfinite(losses[1]) | self._alone[places]))
+
+    def add(self, name: str, group: Sequence[int], batch_tokens: int, progress: Progress) -> int:
+        """Measure the pairs of a group; returns the token budget at the end."""
+        sums = {name: torch.zeros_like(p, dtype=_wide(p.dtype)) for name, p in self._model.parameters.items()}
+
+        def measure(places: list[int]) -> Measured:
+            return self._measure([group[i] for i in places], 1 / len(group))
+
+        def take(places: list[int], measured: Measured | None) -> None:
+            mine = [group[i] for i in places]
+            if measured is None:
+                self.fits[mine] = False
+            else:
+                self.losses[:, mine], gradients = measured
+                for total, gradient in zip(sums.values(), gradients, strict=True):
+                    if gradient is not None:
+                        total += gradient
+            progress.advance(len(mine), sum(self._lengths[i] for i in mine))
+
+        with self._model.requiring_grad():
+            budget = in_fitting_batches([self._lengths[i] for i in group], batch_tokens, measure, take)
+        if count := int(self.finite[group].sum()):
+            provenance = {"pairs": count, **self._objective.describe(), **({"subtask": name} if name else {})}
+            self.directions[name] = Direction(
+                {name: total * (len(group) / count) for name, total in sums.items()}, provenance
+            )
+        return budget
+
+    def _measure(self, places: list[int], share: float) -> Measured:
+        """((l(y+), l(y-)) [2, pairs], gradients by parameter of share * sum_q w_q f_q) of some pairs.
+
+        The share is in the graph, as in K itself: models that compute parts in float32 round both alike.
+        """
+        means = torch.stack(mean_losses(self._model, [self._encoded[i] for i in places], self._scale.alone))
+        losses: Floats = means.detach().double().cpu().numpy()
+        finite = self._usable(losses, places)
+        gradients: Sequence[torch.Tensor | None] = [None] * len(self._model.parameters)
+        if finite.all():
+            counts = self._counts[:, places].to(means)
+            reference = None if self._reference is None else torch.from_numpy(self._reference[:, places]).to(means)
+            weights = self._objective.item_weights(means.detach(), counts, reference)
+            gradients = self._scale.gradients(share * (weights * self._objective.terms(means, counts)).sum())
+            if not self._scale.served(gradients):
+                return self._measure(places, share)
+        elif finite.any():  # 0 * NaN is NaN: the broken pairs must not enter the graph at all
+            _, gradients = self._measure([place for place, ok in zip(places, finite, strict=True) if ok], share)
+        return losses, gradients
+
+
+def _groups(pairs: Sequence[Pair], by_subtask: bool) -> dict[str, list[int]]:
+    """Places of the pairs by group, in the order in which the groups come."""
+    groups: dict[str, list[int]] = {}
+    for place, pair in enumerate(pairs):
+        groups.setdefault(pair.subtask if by_subtask else "", []).append(place)
+    return groups
+
+
+def _require_sound(direction: Direction) -> None:
+    """Raises DataError where a direction is not finite, or zero."""
+    where = f" of the subtask {direction.provenance['subtask']}" if "subtask" in direction.provenance else ""
+    if not direction.is_finite():
+        bad = next(name for name, t in direction.tensors.items() if not t.isfinite().all())
+        raise DataError(
+            f"the target's gradient{where} is not finite in {bad}: try --dtype float32, or check the model's weights"
+        )
+    if direction.norm() == 0:
+        raise DataError(f"the target's gradient{where} is zero in every chosen parameter: choose other --parameters")
 
 
 def encode_pairs(target: Target, encoder: Encoder) -> tuple[list[Pair], list[EncodedPair], list[BadRow]]:
@@ -150,32 +251,36 @@ def pair_lengths(encoded: Sequence[EncodedPair]) -> list[int]:
     return [2 * max(len(chosen), len(rejected)) for chosen, rejected in encoded]
 
 
+@torch.no_grad()
+def all_losses(model: Model, target: Target, encoder: Encoder, *, batch_tokens: int = BATCH_TOKENS) -> Floats:
+    """(l(y+), l(y-)) of all pairs of a target [2, pairs], in the order of `encode_pairs`; NaN where a pair is too long
+    for the memory, or has no y-."""
+    _, encoded, _ = encode_pairs(target, encoder)
+    found = np.full((2, len(encoded)), np.nan)
+
+    def run(places: list[int]) -> Floats:
+        losses: Floats = torch.stack(mean_losses(model, [encoded[i] for i in places])).double().cpu().numpy()
+        return losses
+
+    def take(places: list[int], losses: Floats | None) -> None:
+        if losses is not None:
+            found[:, places] = losses
+
+    in_fitting_batches(pair_lengths(encoded), batch_tokens, run, take)
+    return found
+
+
 def mean_losses(model: Model, pairs: Sequence[EncodedPair], scale: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
-    """(l(y+), l(y-)) of a batch of pairs, each [pairs]: mean loss per response token, in nats; `scale` as in
-    `token_losses`."""
-    batch = collate([c for c, _ in pairs] + [r for _, r in pairs]).to(model.device)
+    """(l(y+), l(y-)) of a batch of pairs, each [pairs]: mean loss per response token, in nats; NaN for a y- of length
+    0. `scale` as in `token_losses`."""
+    sides = [chosen for chosen, _ in pairs] + [rejected for _, rejected in pairs]
+    there = torch.tensor([len(side) > 0 for side in sides])
+    batch = collate([side for side in sides if len(side)]).to(model.device)
     counts = torch.bincount(batch.owner, minlength=len(batch))
     means = sample_losses(token_losses(model.network, batch, scale), batch) / counts
+    if len(batch) < len(sides):
+        means = means.new_full((len(sides),), torch.nan).masked_scatter(there.to(means.device), means)
     return means[: len(pairs)], means[len(pairs) :]
-
-
-def _measure(model: Model, pairs: Sequence[EncodedPair], share: float, scale: LossScale) -> Measured:
-    """((l(y+), l(y-)) [2, pairs], gradients of share * sum_q pi_q (l(y+) - l(y-)) by parameter) of some pairs.
-
-    The share is in the graph, as in K itself: models that compute parts in float32 round both alike.
-    """
-    chosen, rejected = mean_losses(model, pairs, scale.alone)
-    losses = torch.stack([chosen, rejected]).detach()
-    finite = losses.isfinite().all(0)
-    gradients: Sequence[torch.Tensor | None] = [None] * len(model.parameters)
-    if bool(finite.all()):
-        weights = preference(chosen, rejected).detach()
-        gradients = scale.gradients(share * (weights * (chosen - rejected)).sum())
-        if not scale.served(gradients):
-            return _measure(model, pairs, share, scale)
-    elif bool(finite.any()):  # 0 * NaN is NaN: the broken pairs must not enter the graph at all
-        _, gradients = _measure(model, [p for p, ok in zip(pairs, finite.tolist(), strict=True) if ok], share, scale)
-    return losses.double().cpu().numpy(), gradients
 
 
 def _wide(dtype: torch.dtype) -> torch.dtype:

@@ -13,16 +13,18 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Weighting:
-    """Weights of the pairs [Q] as a function of their preferences pi [Q], and whether y- takes part."""
+    """Weights of the pairs [Q] as a function of their preferences pi [Q], whether y- takes part in the gradient, and
+    whether the weights depend on the preference at all."""
 
     weigh: Callable[[Floats], Floats]
     about: str
     rejected: bool = True
+    of_preference: bool = True
 
 
 WEIGHTINGS = {
     "prism": Weighting(lambda pi: pi, "pi"),
-    "uniform": Weighting(np.ones_like, "1: the contrastive mean difference"),
+    "uniform": Weighting(np.ones_like, "1: the contrastive mean difference", of_preference=False),
     "hard": Weighting(lambda pi: 1 - pi, "1 - pi: the pairs that the model gets wrong"),
     "boundary": Weighting(lambda pi: pi * (1 - pi), "pi (1 - pi): the pairs that it is in doubt about"),
     "chosen": Weighting(lambda pi: pi, "pi, with y+ only", rejected=False),
