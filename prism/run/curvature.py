@@ -1,7 +1,7 @@
 """The curvature of a run: fitted into its folder, found there again, or taken from elsewhere."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from prism.config import bytes_of
 from prism.curvature import Curvature, Damping, Fitted, Identity
@@ -11,33 +11,40 @@ from prism.curvature.sample import fit_samples
 from prism.curvature.store import Folder, read_finished
 from prism.data import Encoder
 from prism.errors import RunError
+from prism.methods.recipe import Recipe
 from prism.model import Model
 from prism.progress import Progress
-from prism.run.folder import CURVATURE, RunFolder
+from prism.run.folder import CURVATURE
 from prism.run.prepare import Job
 
 FILES = ("model", "adapter", "tokenizer", "template")
 OPTIONS = ("columns", "responses", "plain", "max_length", "seed", "curvature_samples", "curvature_labels")
 
 
-def kind_of(job: Job, default: str = "identity") -> str:
-    """The curvature that a run takes: the user's, else `default`, its method's own."""
-    return job.config.curvature or default
+class Place(Protocol):
+    """A folder for the curvature, and what the run (or its part at one checkpoint) was made from."""
+
+    @property
+    def path(self) -> Path: ...
+
+    @property
+    def identity(self) -> dict[str, Any]: ...
 
 
-def curvature_of(
-    job: Job, folder: RunFolder, model: Model, encoder: Encoder, progress: Progress, default: str = "identity"
-) -> Curvature:
+def kind_of(job: Job) -> str:
+    """The curvature that a run takes: the user's, else its method's own."""
+    own = job.method.curvature if isinstance(job.method, Recipe) else "identity"
+    return job.config.curvature or own
+
+
+def curvature_of(job: Job, folder: Place, model: Model, encoder: Encoder, progress: Progress) -> Curvature:
     """The curvature of a run, and its damping; fits or finds it, and says what it does.
-
-    Args:
-        default: what to take where the config names none.
 
     Raises:
         RunError: what `curvature_from` holds is of another model or of other parameters, unfinished or damaged.
         ModelError, DataError: as `fit_blocks`.
     """
-    config, kind = job.config, kind_of(job, default)
+    config, kind = job.config, kind_of(job)
     if kind == "identity":
         return Identity()
     damping = Damping.parse(config.damping)
@@ -52,7 +59,7 @@ def curvature_of(
 
 def _own(
     job: Job,
-    folder: RunFolder,
+    folder: Place,
     model: Model,
     encoder: Encoder,
     kind: Any,
@@ -96,7 +103,7 @@ def _from_elsewhere(place: Path, identity: dict[str, Any], kind: str, damping: D
     return Fitted(kind, damping, blocks, means)
 
 
-def _identity(job: Job, folder: RunFolder, model: Model, kind: str) -> dict[str, Any]:
+def _identity(job: Job, folder: Place, model: Model, kind: str) -> dict[str, Any]:
     whole = folder.identity
     files = {name: whole[name] for name in FILES if name in whole}
     options = {name: getattr(job.config, name) for name in OPTIONS}

@@ -23,7 +23,7 @@ HARMLESS = {".lock", "run.log"}  # what a run that ended before its manifest may
 DIRECTION = "direction.safetensors"
 PAIR_SCORES = "pairs.parquet"
 CURVATURE = "curvature"
-FRUITS = ("target.parquet", "scores/*.parquet")  # what a run has worked for
+FRUITS = ("target.parquet", "scores/*.parquet", "checkpoints/*/*.parquet")  # what a run has worked for
 
 
 class RunFiles:

@@ -60,9 +60,14 @@ def score_pool(
 
 
 def _shard(prepared: Prepared, scored: Scored) -> Shard:
+    return Shard(scored_table(prepared, scored), prepared.rejected, scored.notes)
+
+
+def scored_table(prepared: Prepared, scored: Scored) -> pa.Table:
+    """The rows of a shard as `SCHEMA` has them, with their scores against the first direction."""
     score = scored.scores[:, 0]
-    finite = np.isfinite(scored.losses) & np.isfinite(score)
-    table = pa.table(
+    finite = np.isfinite(scored.losses) & np.isfinite(scored.scores).all(1)
+    return pa.table(
         [
             [row.index for row in prepared.rows],
             [row.id for row in prepared.rows],
@@ -77,7 +82,6 @@ def _shard(prepared: Prepared, scored: Scored) -> Shard:
         ],
         schema=SCHEMA,
     )
-    return Shard(table, prepared.rejected, scored.notes)
 
 
 def _flag(encoded: Encoded, finite: bool, fits: bool) -> str:

@@ -18,19 +18,21 @@ from prism.scoring.table import SCHEMA
 
 COLUMNS_AT_ONCE = 1 << 28  # bytes of the matrix that are held at a time
 GROUPS = "groups"
-Singles = npt.NDArray[np.float32]
+SINGLE = pa.float32()
+Singles = npt.NDArray[np.floating]
 
 
-def matrix_schema(targets: int) -> pa.Schema:
+def matrix_schema(targets: int, kind: pa.DataType = SINGLE) -> pa.Schema:
     """The score table with a column of the scores against each of so many targets."""
-    return SCHEMA.append(pa.field(GROUPS, pa.list_(pa.field("element", pa.float32()), targets)))
+    return SCHEMA.append(pa.field(GROUPS, pa.list_(pa.field("element", kind), targets)))
 
 
-def with_matrix(table: pa.Table, scores: npt.NDArray[np.float64]) -> pa.Table:
+def with_matrix(table: pa.Table, scores: npt.NDArray[np.float64], kind: pa.DataType = SINGLE) -> pa.Table:
     """A score table with scores [rows, targets]."""
     targets = scores.shape[1]
-    column = pa.FixedSizeListArray.from_arrays(scores.astype(np.float32).ravel(), targets)
-    return pa.table([*table.columns, column], schema=matrix_schema(targets))
+    values = pa.array(scores.astype(kind.to_pandas_dtype()).ravel())
+    column = pa.FixedSizeListArray.from_arrays(values, targets)
+    return pa.table([*table.columns, column], schema=matrix_schema(targets, kind))
 
 
 def matrix_of(table: pa.Table) -> Singles:
@@ -67,7 +69,8 @@ def gather_matrix(path: Path, fingerprint: str, targets: Sequence[str], waiting:
             for number in range(shards):
                 found = _found(waiting, number).table
                 if len(found):
-                    table = pa.table([found.column(name) for name in ("index", "id", GROUPS)], schema=schema)
+                    scores = found.column(GROUPS).cast(schema.field("scores").type)
+                    table = pa.table([found.column("index"), found.column("id"), scores], schema=schema)
                     writer.write_table(table, row_group_size=len(table))
 
     write_file_whole(path, write)
@@ -75,9 +78,9 @@ def gather_matrix(path: Path, fingerprint: str, targets: Sequence[str], waiting:
 
 def _columns(store: ShardStore, shards: int, rows: int, targets: int) -> Iterator[Singles]:
     """The scores [rows] against one target after another, read as many at once as the memory is meant to hold."""
-    width = max(1, COLUMNS_AT_ONCE // (4 * max(rows, 1)))
+    width = max(1, COLUMNS_AT_ONCE // (8 * max(rows, 1)))
     for first in range(0, targets, width):
-        block = np.empty((min(width, targets - first), rows), np.float32)
+        block = np.empty((min(width, targets - first), rows), matrix_of(_found(store, 0).table).dtype)
         start = 0
         for number in range(shards):
             part = matrix_of(_found(store, number).table)[:, first : first + width]
