@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -17,6 +17,9 @@ def command(
         str, typer.Option(help="What carries gradients: auto, lora, linear, all, or a regular expression on names.")
     ] = "auto",
     dtype: Annotated[str, typer.Option(help="auto (the checkpoint's), float32, bfloat16, float16, float64.")] = "auto",
+    quantize: Annotated[
+        Literal["8bit", "4bit"] | None, typer.Option(help="Keep matrices in so few bits; gradients in a LoRA.")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     samples: Annotated[int, typer.Option(min=1, help="How many samples to check on.")] = 5,
     max_length: Annotated[int | None, typer.Option(min=2, help="Longest sample in tokens.")] = None,
@@ -40,6 +43,7 @@ def command(
             parameters=parameters,
             device=device,
             dtype=dtype,
+            quantize=quantize,
             trust_remote_code=trust_remote_code,
             allow_pickle=allow_pickle,
         )

@@ -15,7 +15,8 @@ from prism.errors import ConfigError, ModelError, first_line
 from prism.model.causal import require_causal
 from prism.model.parameters import choose_parameters, lora_names
 from prism.model.places import Places, find_model, has_tokenizer
-from prism.model.precision import DTYPES, precision_of
+from prism.model.precision import DTYPES, narrowest, types_of
+from prism.model.quantized import Quantize, keep_differentiable, loading_options
 from prism.model.quiet import quiet_transformers
 
 DEFAULT_MAX_LENGTH = 2048
@@ -53,9 +54,15 @@ class Model:
         return next(iter(self.parameters.values())).dtype
 
     @cached_property
+    def types(self) -> set[torch.dtype]:
+        """All types that the network computes in."""
+        return types_of(self.network)
+
+    @property
     def precision(self) -> torch.dtype:
-        """The narrowest type that the network computes in, to which its losses and gradients are right."""
-        return precision_of(self.network)
+        """The narrowest of them, to which losses and gradients are right: it rounds what goes through the network,
+        whatever a chosen parameter is kept in. PEFT keeps the LoRA of a bfloat16 model in float32."""
+        return narrowest(self.types)
 
     @property
     def kept(self) -> str:
@@ -159,6 +166,7 @@ def load_model(
     parameters: str = "auto",
     device: str = "auto",
     dtype: str = "auto",
+    quantize: Quantize | None = None,
     lora_rank: int = 16,
     lora_alpha: int | None = None,
     seed: int = 0,
@@ -170,9 +178,10 @@ def load_model(
     Args:
         model: folder or hub id of any `AutoModelForCausalLM`.
         parameters: what carries gradients; see `choose_parameters`. `"lora"` without an adapter attaches a new one of
-            rank `lora_rank` to all linear layers, seeded with `seed`.
+            rank `lora_rank` to all linear layers, seeded with `seed`; so does `"auto"` where the model is quantised.
         device: `"auto"` (CUDA, else MPS, else CPU) or a torch device.
         dtype: `"auto"` (the checkpoint's own), `"float32"`, `"bfloat16"`, `"float16"` or `"float64"`.
+        quantize: keep the matrices in 8 or 4 bits, by bitsandbytes; gradients are then those of a LoRA.
 
     Raises:
         ModelError: something is missing, doesn't fit, or could only be loaded by running foreign code.
@@ -180,21 +189,22 @@ def load_model(
     """
     places = find_model(model, adapter, tokenizer=tokenizer, revision=revision, allow_pickle=allow_pickle)
     target_device = choose_device(device)
-    _check_config(places.model, trust_remote_code)
+    wanted = choose_dtype(dtype)
+    few_bits = loading_options(_check_config(places.model, trust_remote_code), quantize, dtype, target_device)
     words = _load_tokenizer(places.tokenizer, trust_remote_code)  # before the weights, which take their time
-    network, notices = _load_network(places.model, choose_dtype(dtype), trust_remote_code, allow_pickle)
+    network, notices = _load_network(places.model, wanted, trust_remote_code, allow_pickle, few_bits)
     if places.adapter is not None:
         network = _load_adapter(network, places.adapter)
         if places.tokenizer == places.adapter:
             notices.append("the tokenizer and its chat template are the adapter's own")
-    elif parameters == "lora":
+    elif parameters == "lora" or (few_bits and parameters == "auto"):
         network = _attach_lora(network, lora_rank, lora_alpha, seed)
         notices.append(
             f"a new LoRA of rank {lora_rank} was attached (seed {seed}): its B is zero, so the gradient of every A "
             "vanishes and only the B factors are scored"
         )
     try:
-        network = network.to(target_device)
+        network = network if few_bits else network.to(target_device)
     except (RuntimeError, AssertionError) as error:
         raise ConfigError(f"device {device!r} can't hold the model: {first_line(error)}") from error
     loaded = Model(network, words, parameters, notices, places)
@@ -243,7 +253,11 @@ def _not_loaded(folder: Path, error: Exception) -> ModelError:
 
 
 def _load_network(
-    folder: Path, dtype: torch.dtype | str, trust_remote_code: bool, allow_pickle: bool
+    folder: Path,
+    dtype: torch.dtype | str,
+    trust_remote_code: bool,
+    allow_pickle: bool,
+    options: dict[str, Any],
 ) -> tuple[Any, list[str]]:
     """The network, and what the user should know about how it was loaded."""
     from transformers import AutoModelForCausalLM
@@ -257,6 +271,7 @@ def _load_network(
                 use_safetensors=None if allow_pickle else True,
                 ignore_mismatched_sizes=True,  # they are refused below, by name
                 output_loading_info=True,
+                **options,
             )
         except Exception as error:
             raise _not_loaded(folder, error) from error
@@ -274,6 +289,7 @@ def _load_network(
     if unused := sorted(info["unexpected_keys"]):
         notices.append(f"the model has no use for {len(unused)} of the stored weights, such as {unused[0]}")
     network.config.use_cache = False
+    keep_differentiable(network)
     if dtype == torch.float64 and hasattr(network, "set_experts_implementation"):
         network.set_experts_implementation("eager")  # transformers' grouped matrix products know no float64
     return network, notices

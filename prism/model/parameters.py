@@ -7,6 +7,7 @@ from typing import Any, Literal
 from torch import nn
 
 from prism.errors import ConfigError, ModelError
+from prism.model.quantized import is_packed
 
 Groups = Literal["auto", "lora", "linear", "all"]
 NOT_MATMUL = (nn.Embedding, nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -24,7 +25,7 @@ def choose_parameters(network: nn.Module, which: str = "auto") -> dict[str, nn.P
     Raises:
         ConfigError: a malformed regular expression, or nothing matches.
         ModelError: `lora` without an adapter or with one that is switched off or merged, no decoder layers are found,
-            or what was chosen is not floating-point.
+            or what was chosen is quantised or not floating-point.
     """
     if which == "auto":
         which = "lora" if lora_names(network) else "linear"
@@ -36,6 +37,11 @@ def choose_parameters(network: nn.Module, which: str = "auto") -> dict[str, nn.P
         names = {name for name, _ in network.named_parameters()}
     else:
         names = _matching_names(network, which)
+    if packed := [f"{n} ({p.dtype})" for n, p in network.named_parameters() if n in names and is_packed(p)]:
+        raise ModelError(
+            f"parameters {which!r}: {packed[0]} is quantised, and what is packed into few bits carries no gradient: "
+            "score a LoRA on it (--adapter, or --parameters lora)"
+        )
     chosen = {name: p for name, p in network.named_parameters() if name in names and p.is_floating_point()}
     if not chosen:
         raise ModelError(f"parameters {which!r}: none is in floating point, so none can carry a gradient")

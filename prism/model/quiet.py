@@ -1,7 +1,10 @@
 """Other libraries, kept from talking in the middle of our output."""
 
 import contextlib
+import logging
 from collections.abc import Iterator
+
+logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it tells of each product that it rounds
 
 
 @contextlib.contextmanager

@@ -17,12 +17,12 @@ class LossScale:
     """A power of two that multiplies a loss in the graph and divides its gradients outside, in float32.
 
     Gradients of hidden states are about as small as a token's share in the loss; float16 has nothing below 6e-8. The
-    scale is lowered as far as gradients overflow. It is 1 unless the network computes in float16.
+    scale is lowered as far as gradients overflow. It is 1 unless the network computes in float16 anywhere.
     """
 
     def __init__(self, model: Model, start: float) -> None:
         self._model = model
-        self._half = model.precision == torch.float16
+        self._half = torch.float16 in model.types
         self.value = start if self._half else 1.0
 
     @property

@@ -97,6 +97,7 @@ def load_other(config: SelectConfig, place: str) -> Model:
         revision=config.revision if adapter else None,
         device=config.device,
         dtype=config.dtype,
+        quantize=config.quantize,
         trust_remote_code=config.trust_remote_code,
         allow_pickle=config.allow_pickle,
     )

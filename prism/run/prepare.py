@@ -142,6 +142,7 @@ def load(config: SelectConfig, progress: Progress) -> tuple[Model, Encoder]:
         parameters=config.parameters,
         device=config.device,
         dtype=config.dtype,
+        quantize=config.quantize,
         lora_rank=config.lora_rank,
         lora_alpha=config.lora_alpha,
         seed=config.seed,

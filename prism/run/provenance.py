@@ -26,6 +26,7 @@ def identity(
     Scores that are finished stay what they are when only the `MACHINE` changes.
     """
     curvature = {} if config.curvature_from is None else {"curvature": fit_fingerprint(Path(config.curvature_from))}
+    libraries = LIBRARIES if config.quantize is None else (*LIBRARIES, "bitsandbytes")
     return {
         **places.fingerprints(),
         **curvature,
@@ -34,7 +35,7 @@ def identity(
         **method,
         "option": config.stage("scoring"),
         "device": device.partition(":")[0],
-        "version": {"prism": __version__, **{name: _version(name) for name in LIBRARIES}},
+        "version": {"prism": __version__, **{name: _version(name) for name in libraries}},
     }
 
 

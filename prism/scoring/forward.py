@@ -18,6 +18,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from prism.data import Batch
 from prism.model import Model, token_losses
+from prism.model.quantized import is_quantized
 from prism.scoring.engine import BatchScores
 from prism.scoring.merge import merged_adapters
 
@@ -68,6 +69,8 @@ class ForwardMode:
             NotImplementedError, RuntimeError: an operation of the model has no forward-mode derivative.
         """
         network = self._model.network
+        if is_quantized(network):  # some kernels would drop the tangents without a word
+            raise NotImplementedError("products with quantised matrices have no forward-mode derivative")
         with torch.no_grad(), forward_ad.dual_level(), sdpa_kernel(SDPBackend.MATH), _eager_experts(network):
             duals = {n: forward_ad.make_dual(p.detach(), self._tangents[n]) for n, p in self._model.parameters.items()}  # type: ignore[no-untyped-call]
             with _replaced(self._model, duals):

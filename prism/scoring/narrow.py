@@ -15,20 +15,20 @@ def narrowed(model: Model, directions: Mapping[str, torch.Tensor]) -> tuple[dict
     multiplied by: [K], powers of two, and ones unless the network computes in float16."""
     some = next(iter(directions.values()))
     sizes = torch.ones(len(some), device=some.device)
-    if model.precision == torch.float16:
+    if torch.float16 in model.types:
         squares = torch.stack([wide_square(t) for t in directions.values()]).sum(0)
         sizes = torch.tensor([size_of(model, s) for s in squares.tolist()], device=some.device)
     found = {}
     for name, tensor in directions.items():
         shaped = sizes.reshape(-1, *[1] * (tensor.dim() - 1))
-        scaled = tensor / shaped if model.precision == torch.float16 else tensor
+        scaled = tensor / shaped if torch.float16 in model.types else tensor
         found[name] = scaled.to(model.parameters[name].dtype)
     return found, sizes
 
 
 def size_of(model: Model, square: float) -> float:
     """What to divide a direction of this squared norm by before it is kept in the parameters' types."""
-    if model.precision != torch.float16 or not (square > 0 and math.isfinite(square)):
+    if torch.float16 not in model.types or not (square > 0 and math.isfinite(square)):
         return 1.0
     count = sum(p.numel() for p in model.parameters.values())
     return 2.0 ** round(math.log2(math.sqrt(square / count) / TYPICAL))
