@@ -17,10 +17,11 @@ from prism.files import write_whole
 from prism.methods.baselines import Baseline
 from prism.model import Model
 from prism.progress import Progress, Silent
-from prism.run.baselines import context_of, options_of, run_baseline
+from prism.run.baselines import context_of, run_baseline
 from prism.run.clock import Clock
 from prism.run.curvature import curvature_of, kind_of
 from prism.run.folder import RunFiles, RunFolder
+from prism.run.others import options_of
 from prism.run.pairs import add_pair_scores
 from prism.run.prepare import Job, load, open_job
 from prism.run.provenance import MACHINE, circumstances, numbered
