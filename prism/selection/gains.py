@@ -85,13 +85,11 @@ def spill(blocks: Iterator[Floats], rows: int, width: int, folder: Path, *, acro
             _reserve(file, max(1, 4 * rows * width))
             found = np.memmap(file, dtype=np.float32, mode="r+", shape=(width, rows) if across else (rows, width))
             first = 0
+            by_row = found.T if across else found
             for block in blocks:
                 last = first + len(block)
-                if last > rows:
-                    break
-                found[(slice(None), slice(first, last)) if across else slice(first, last)] = (
-                    block.T if across else block
-                )
+                if last <= rows:
+                    by_row[first:last] = block
                 first = last
     except OSError as error:
         raise RunError(f"the pair scores don't fit on the disk of {folder}: {error}") from error

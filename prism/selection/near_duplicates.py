@@ -15,6 +15,7 @@ from prism.errors import BadRow, ConfigError, DataError
 SHINGLE = 3  # words
 PERMUTATIONS = 128
 SEED = 1
+FOUND = 0.99
 AHEAD = (1 << 10, 1 << 15)  # candidates whose texts are read in one pass over the pool: first, and at most
 # scripts that write no spaces between words: every character counts as one
 UNSPACED = "\u0e00-\u0eff\u0f00-\u0fff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
@@ -39,11 +40,22 @@ def similarity(a: Shingles, b: Shingles) -> float:
     return both / (len(a) + len(b) - both)
 
 
+def bands(threshold: float) -> tuple[int, int]:
+    """(bands, rows of each): as selective as can be while two texts of just that similarity agree in some band with a
+    probability 1 - (1 - threshold^rows)^bands of `FOUND` or more."""
+    rows = range(PERMUTATIONS // 2, 0, -1)
+    return next(
+        ((PERMUTATIONS // r, r) for r in rows if 1 - (1 - threshold**r) ** (PERMUTATIONS // r) >= FOUND),
+        (PERMUTATIONS, 1),
+    )
+
+
 class NearDuplicates:
     """A rule that refuses rows whose similarity with a chosen one is `threshold` or more.
 
     Similarity is Jaccard's over runs of three words of all turns but the system's. Candidates for it come from banded
-    MinHash signatures (Broder 1997; `datasketch`), which may miss a few close to the threshold, and are judged exactly.
+    MinHash signatures (Broder 1997; `datasketch`), which miss at most one in a hundred that lie just at the threshold
+    and hardly any above it, and are judged exactly.
     Texts are read as candidates come up, some thousands at a time; signatures stay in memory of chosen rows only.
 
     Args:
@@ -61,7 +73,7 @@ class NearDuplicates:
         except ImportError as error:
             raise ConfigError("near_duplicates needs datasketch: pip install 'prism-select[dedup]'") from error
         self._pool, self._index, self._threshold = pool, index, threshold
-        self._similar = datasketch.MinHashLSH(threshold=threshold, num_perm=PERMUTATIONS, weights=(0.05, 0.95))
+        self._similar = datasketch.MinHashLSH(num_perm=PERMUTATIONS, params=bands(threshold))
         self._signer = datasketch.MinHash(num_perm=PERMUTATIONS, seed=SEED, hashfunc=int)
         self._ahead: dict[int, Shingles] = {}
         self._kept: dict[int, Shingles] = {}

@@ -42,10 +42,10 @@ def select(
 ) -> Selection:
     """The rows that fit the budget, in the order in which `strategy` takes them; ties go by id.
 
-    Rows without a finite score are never chosen. A strategy puts candidates forward, best first; rules (duplicates, cap,
-    quotas) keep some of them out. With `strategy="top"` a token budget is filled in rank order up to the first row that
-    no longer fits; the other strategies, and quotas, pass over such a row. Rows longer than the whole budget never are
-    candidates.
+    Rows without a finite score are never chosen. A strategy puts candidates forward, best first; rules (duplicates,
+    cap, quotas) keep some of them out. With `strategy="top"` a token budget is filled in rank order up to the first row
+    that no longer fits; the other strategies, and quotas, pass over such a row. Rows longer than the whole budget are
+    passed over always.
 
     Args:
         budget: a share (`"5%"`), a number of samples (`"1000"`) or of response tokens (`"200k tok"`).
