@@ -13,13 +13,14 @@ from prism.errors import PrismError
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from prism.api import score
+    from prism.api import fit_curvature, score
     from prism.data import load_pool, load_target
     from prism.model import load_model
     from prism.selection import export, select
 
 _WHERE = {
     "export": "prism.selection",
+    "fit_curvature": "prism.api",
     "load_model": "prism.model",
     "load_pool": "prism.data",
     "load_target": "prism.data",
@@ -35,4 +36,4 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module 'prism' has no attribute {name!r}")
 
 
-__all__ = ["PrismError", "export", "load_model", "load_pool", "load_target", "score", "select"]
+__all__ = ["PrismError", "export", "fit_curvature", "load_model", "load_pool", "load_target", "score", "select"]

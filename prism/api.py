@@ -1,10 +1,18 @@
 """Scoring in one call, for programs that need no run folder."""
 
+from pathlib import Path
+from typing import Literal
+
 from prism.budget import BATCH_TOKENS
-from prism.curvature import Curvature, Identity
+from prism.curvature import Curvature, Damping, Fitted, Identity
+from prism.curvature.described import described
+from prism.curvature.fit import FitOptions, fit_into
+from prism.curvature.gauss_newton import ConjugateGradients
+from prism.curvature.sample import Labels
+from prism.curvature.store import BlockStore, Folder, Memory
 from prism.data import Pool, Responses, Target
 from prism.model import Model
-from prism.progress import Progress
+from prism.progress import Progress, Silent
 from prism.scoring import EngineName, ScoreTable, score_pool
 from prism.target import measure_target
 
@@ -58,3 +66,56 @@ def score(
         engine=engine,
         progress=progress,
     )
+
+
+def fit_curvature(
+    model: Model,
+    pool: Pool,
+    kind: Literal["diagonal", "kfac", "ekfac", "cg"] = "ekfac",
+    *,
+    samples: int = 2000,
+    labels: Labels = "model",
+    damping: str = "0.1 mean",
+    seed: int = 0,
+    folder: str | Path | None = None,
+    memory: int = 4_000_000_000,
+    responses: Responses = "last",
+    plain: bool = False,
+    max_length: int | None = None,
+    batch_tokens: int = BATCH_TOKENS,
+    tolerance: float = 1e-3,
+    iterations: int = 100,
+    progress: Progress | None = None,
+) -> Curvature:
+    """Fit a curvature of the SFT loss on `samples` rows of `pool`, for `score(curvature=…)` (docs/curvature.md).
+
+    Args:
+        kind: `"diagonal"`, `"kfac"` (1503.05671), `"ekfac"` (1806.03884), or `"cg"`: no factors, but conjugate
+            gradients on the Gauss-Newton product over the samples each time that it is applied.
+        samples: rows, spread evenly over the pool, one drawn with `seed` out of each of so many equal parts.
+        labels: drawn from the `"model"` (true Fisher), or the `"data"`'s own (empirical Fisher).
+        damping: `"0.1 mean"`, a share of each parameter's mean eigenvalue, or a number such as `"1e-3"`.
+        folder: where the fit is kept, and found again if it is of the same model, pool and options.
+        memory: bytes that the factors of parameters fitted in one pass may take; more take several passes.
+        tolerance, iterations: of `"cg"`: the relative residual to reach, in so many products at most.
+
+    Raises:
+        ConfigError: the damping is malformed.
+        DataError: no row can be used, or the curvature is not finite.
+        ModelError: the model uses a parameter in a way that can't be followed.
+        RunError: the folder can't be written.
+    """
+    progress, damp = progress or Silent(), Damping.parse(damping)
+    encoder = model.encoder(max_length=max_length, responses=responses, plain=plain)
+    options = FitOptions(samples, labels if kind != "cg" else "model", seed, batch_tokens, memory)
+    if kind == "cg":
+        chosen = options.choose(model, pool, encoder, progress)
+        return ConjugateGradients(model, chosen, damp, tolerance, iterations, progress)
+    store: BlockStore = Memory()
+    if folder is not None:
+        about = {"curvature_samples": samples, "curvature_labels": labels, "seed": seed}
+        rows = {"responses": responses, "plain": plain, "max_length": max_length}
+        files = {str(number): digest for number, digest in enumerate(pool.fingerprints.values(), 1)}
+        store = Folder(Path(folder), described(model, kind, model.fingerprints, files, {**about, **rows}))
+    fit_into(store, model, pool, encoder, kind, options, progress)
+    return Fitted(kind, damp, store.blocks(), store.means)

@@ -17,7 +17,7 @@ from pydantic import (
     field_validator,
 )
 
-from prism.budget import BATCH_TOKENS, Budget, Quota
+from prism.budget import BATCH_TOKENS, Budget
 from prism.damping import Damping
 from prism.errors import ConfigError
 from prism.files import write_whole
@@ -68,23 +68,10 @@ class SelectConfig(Config):
     order: Literal["top", "bottom"] = _option(
         "selection", "Keep the highest (top) or the lowest (bottom) scores.", "top"
     )
-    strategy: Literal["top", "per-token", "round-robin", "coverage"] = _option(
-        "selection", "What takes rows: the score, the score per token, pairs in turn, or coverage of all pairs.", "top"
-    )
-    turns: Literal["pair", "subtask"] = _option("selection", "What takes turns in a round-robin.", "pair")
-    coverage_step: float | None = _option(
-        "selection", "Step size of coverage; one nat of margin by the top rows unless given.", None, gt=0
-    )
     cap_per_source: str | None = _option(
         "selection", "At most so many rows of a source, or a share of the budget.", None
     )
-    quotas: list[str] = _option(
-        "selection", "What a source makes of the budget: SOURCE=20%, =10%..30%, =10%.. or =..30%.", [], alias="quota"
-    )
     keep_duplicates: bool = _option("selection", "Keep rows that say exactly the same.", False)
-    near_duplicates: float | None = _option(
-        "selection", "Of rows that are so similar (0.8, say) keep the best placed.", None, gt=0, le=1
-    )
     columns: dict[str, str] = _option("scoring", "Your pool's columns: prompt=question,completion=answer.", {})
     target_columns: dict[str, str] = _option("scoring", "Your target's columns, likewise.", {})
     method: str = _option(
@@ -96,14 +83,19 @@ class SelectConfig(Config):
     )
     lora_rank: int = _option("scoring", "Rank of a LoRA attached for scoring.", 16, ge=1)
     lora_alpha: int | None = _option("scoring", "Its alpha; twice the rank unless given.", None, ge=1)
-    curvature: Literal["identity", "diagonal", "kfac", "ekfac"] | None = _option(
-        "scoring", "Curvature of the SFT loss: identity, diagonal, kfac, ekfac; else the method's own.", None
+    curvature: Literal["identity", "diagonal", "adam", "kfac", "ekfac", "cg"] | None = _option(
+        "scoring", "Curvature of the SFT loss: identity, diagonal, adam, kfac, ekfac, cg; else the method's own.", None
     )
     curvature_samples: int = _option("scoring", "Pool rows that it is fitted on, spread evenly.", 2000, ge=1)
     curvature_labels: Literal["model", "data"] = _option(
         "scoring", "Labels that it is fitted with: drawn from the model (true Fisher), or the data's own.", "model"
     )
-    curvature_from: str | None = _option("data", "Another run with a fitted curvature.", None)
+    curvature_from: str | None = _option(
+        "data",
+        "A run with a fitted curvature to use; for adam, a checkpoint with its optimizer's state.",
+        None,
+        validate_default=True,
+    )
     damping: str = _option(
         "scoring", "Added to its eigenvalues: a share of their mean, or a number (1e-3).", "0.1 mean"
     )
@@ -115,6 +107,10 @@ class SelectConfig(Config):
         "scoring", "embed: a sentence-transformers model, instead of the model's hidden states.", None
     )
     reference: str | None = _option("scoring", "delta-loss: a model or LoRA adapter that knows the target.", None)
+    cg_tolerance: float = _option(
+        "scoring", "cg: the relative residual to reach; 0.001 unless given.", 1e-3, gt=0, lt=1
+    )
+    cg_iterations: int = _option("scoring", "cg: Gauss-Newton products at most.", 100, ge=1)
     engine: Literal["auto", "backward", "forward"] = _option(
         "scoring", "Pass that scores: exact backward, faster forward, or what measures well enough.", "auto"
     )
@@ -140,7 +136,7 @@ class SelectConfig(Config):
     quiet: bool = _option("display", "Print errors only.", False)
     as_json: bool = _option("display", "Print the summary as one JSON object.", False, alias="json")
 
-    @field_validator("pool", "target", "checkpoints", "quotas", mode="before")
+    @field_validator("pool", "target", "checkpoints", mode="before")
     @classmethod
     def _one_or_many(cls, value: Any) -> Any:
         return [value] if isinstance(value, str) else value
@@ -164,16 +160,6 @@ class SelectConfig(Config):
                 raise ValueError(f"{value!r} is neither a number of rows nor a share of the budget")
         return value
 
-    @field_validator("quotas")
-    @classmethod
-    def _quota(cls, value: list[str]) -> list[str]:
-        try:
-            for quota in value:
-                Quota.parse(quota)
-        except ConfigError as error:
-            raise ValueError(str(error)) from error
-        return value
-
     @field_validator("direction_memory")
     @classmethod
     def _size(cls, value: str) -> str:
@@ -181,6 +167,16 @@ class SelectConfig(Config):
             bytes_of(value)
         except ValidationError as error:
             raise ValueError(f"{value!r} is no amount of memory such as 4GB or 512MB") from error
+        return value
+
+    @field_validator("curvature_from")
+    @classmethod
+    def _has_use(cls, value: str | None, info: ValidationInfo) -> str | None:
+        kind = info.data.get("curvature")
+        if value is None and kind == "adam":
+            raise ValueError("--curvature adam needs a checkpoint with an optimizer's state")
+        if value is not None and kind in ("identity", "cg"):
+            raise ValueError(f"--curvature {kind} is not fitted, so none can be taken from elsewhere")
         return value
 
     @field_validator("damping", mode="before")

@@ -2,6 +2,7 @@
 
 from typing import Protocol
 
+from prism.curvature.blocks import Diagonal
 from prism.curvature.fitted import Fitted
 from prism.curvature.identity import Identity
 from prism.damping import Damping
@@ -19,4 +20,4 @@ class Curvature(Protocol):
         ...
 
 
-__all__ = ["Curvature", "Damping", "Fitted", "Identity"]
+__all__ = ["Curvature", "Damping", "Diagonal", "Fitted", "Identity"]

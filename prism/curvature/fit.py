@@ -8,13 +8,17 @@ from typing import Literal
 
 import torch
 
+from prism.budget import BATCH_TOKENS
 from prism.curvature.blocks import Block, Diagonal, Kronecker, eigenbasis
-from prism.curvature.sample import FitSamples
+from prism.curvature.sample import FitSamples, Labels, fit_samples
 from prism.curvature.statistics import Bases, Statistics, Sums
 from prism.curvature.store import BlockStore
+from prism.data import Batch, Encoder, Pool
 from prism.errors import DataError, ModelError
 from prism.model import Model, token_losses
+from prism.model.head import head_of
 from prism.model.memory import in_fitting_batches
+from prism.model.scaled import SUMMED, LossScale
 from prism.progress import Progress
 from prism.scoring.backward import sample_gradients, single
 from prism.scoring.check import first_check, tolerance_of
@@ -73,6 +77,51 @@ class Plan:
             f"{what}; {self.passes} {'pass' if self.passes == 1 else 'passes'} over the samples, with up to "
             f"{self.held / 1e9:.2g} GB beside the model, and {self.stored / 1e9:.2g} GB to keep"
         )
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """`samples` pool rows drawn with `seed`, with `labels` drawn from the model or the data's own; batches of
+    `batch_tokens` padded tokens; `memory`, the bytes that parameters which are fitted together may take."""
+
+    samples: int = 2000
+    labels: Labels = "model"
+    seed: int = 0
+    batch_tokens: int = BATCH_TOKENS
+    memory: int = 4_000_000_000
+
+    def choose(self, model: Model, pool: Pool, encoder: Encoder, progress: Progress) -> FitSamples:
+        """Raises DataError where no row can be used."""
+        found = fit_samples(
+            model,
+            pool,
+            encoder,
+            count=self.samples,
+            labels=self.labels,
+            seed=self.seed,
+            batch_tokens=self.batch_tokens,
+            progress=progress,
+        )
+        progress.note(f"curvature: {found} of the pool's {len(pool):,} rows")
+        return found
+
+
+def fit_into(
+    store: BlockStore,
+    model: Model,
+    pool: Pool,
+    encoder: Encoder,
+    kind: Kind,
+    options: FitOptions,
+    progress: Progress,
+) -> None:
+    """Fit what `store` lacks, and say what is done; raises as `fit_blocks`, and DataError where no row can be used."""
+    if set(store.means) == set(model.parameters):
+        progress.note(f"reused the fitted curvature {kind}")
+        return
+    plan = Plan.make(model, kind, options.memory)
+    progress.note(f"curvature {kind}: {plan}")
+    fit_blocks(model, options.choose(model, pool, encoder, progress), plan, store, progress)
 
 
 def fit_blocks(model: Model, samples: FitSamples, plan: Plan, store: BlockStore, progress: Progress) -> None:
@@ -146,6 +195,8 @@ class Passes:
         self.model, self.refusal = model, refusal
         self._samples, self._progress = samples, progress
         self._budget = samples.budget
+        self._scale = LossScale(model, SUMMED)
+        head_of(model.network)  # tries the network out, which the taps should not see
 
     @property
     def count(self) -> int:
@@ -158,7 +209,8 @@ class Passes:
     def run(self, names: Iterable[str], phase: str, factored: Sequence[str] = (), bases: Bases | None = None) -> Sums:
         """`Statistics` of all samples."""
         shapes = {name: self.model.parameters[name].detach()[None] for name in names}
-        taps = Taps(self.model.network, shapes, False, partial(Statistics, factored=factored, bases=bases))
+        make = partial(Statistics, scale=self._scale, factored=factored, bases=bases)
+        taps = Taps(self.model.network, shapes, False, make)
         lengths, sums, lost = self._samples.lengths, Sums(), 0
         before = self._budget
 
@@ -166,12 +218,14 @@ class Passes:
             batch = self._samples.batch(places, self.model.device)
             if self.refusal:
                 return self._one_by_one(batch, shapes)
-            with torch.enable_grad(), taps.watch(batch) as ledger:
-                losses = token_losses(self.model.network, batch)
-                if losses.requires_grad:
-                    torch.autograd.backward(losses.sum())
-            assert isinstance(ledger, Statistics)
-            return ledger.sums
+            while True:
+                with torch.enable_grad(), taps.watch(batch) as ledger:
+                    losses = token_losses(self.model.network, batch, self._scale.value)
+                    if losses.requires_grad:
+                        torch.autograd.backward(losses.sum() * self._scale.value)
+                assert isinstance(ledger, Statistics)
+                if self._scale.served(list(ledger.sums.values())):
+                    return ledger.sums
 
         def take(places: list[int], found: Sums | None) -> None:
             nonlocal lost
@@ -195,11 +249,11 @@ class Passes:
             self._progress.note(f"out of memory: the curvature is fitted in batches of at most {self._budget} tokens")
         return sums
 
-    def _one_by_one(self, batch: object, names: Iterable[str]) -> Sums:
+    def _one_by_one(self, batch: Batch, names: Iterable[str]) -> Sums:
         sums: Sums = {}
         wanted = set(names)
-        for place in range(len(batch)):  # type: ignore[arg-type]
-            _, gradients = sample_gradients(self.model, single(batch, place))  # type: ignore[arg-type]
+        for place in range(len(batch)):
+            _, gradients = sample_gradients(self.model, single(batch, place))
             for name in wanted & set(gradients):
                 square = wide(gradients[name]).square()
                 sums[name, "squares"] = sums[name, "squares"] + square if (name, "squares") in sums else square

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from prism.curvature.blocks import covariance, summed_squares
+from prism.model.scaled import LossScale
 from prism.scoring.ledger import Ledger, View
 from prism.scoring.products import TILE, rows_met, wide
 from prism.scoring.rows import Rows, Untappable
@@ -27,8 +28,11 @@ class Statistics(Ledger):
       matrices with (Q_l, Q_r) in `bases` the squares of Q_l' G Q_r.
     """
 
-    def __init__(self, *pass_: Any, factored: Collection[str] = (), bases: Bases | None = None) -> None:
+    def __init__(
+        self, *pass_: Any, scale: LossScale, factored: Collection[str] = (), bases: Bases | None = None
+    ) -> None:
         super().__init__(*pass_)
+        self._scale = scale.value
         self.sums: Sums = {}
         self._factored, self._bases = factored, bases or {}
         self._used: set[Hashable] = set()
@@ -46,13 +50,13 @@ class Statistics(Ledger):
     ) -> None:
         if isinstance(target, str) and expert is None and target in self._factored:
             real = self._real_tokens(target, x)
-            for side, t in zip(("left", "right"), (x, d) if transposed else (d, x), strict=True):
+            for side, t in zip(("right", "left"), self._ordered(x, d, transposed), strict=True):
                 self._sum(target, side, covariance(wide(t.flatten(0, -2)) * real[:, None]))
             self._sum(target, "tokens", real.sum())
         elif isinstance(target, str) and expert is None and target in self._bases:
             self._once(target, rows.start)
-            sides = (rows(t) for t in ((x, d) if transposed else (d, x)))
-            left, right = (wide(t) @ basis for t, basis in zip(sides, self._bases[target], strict=True))
+            right, left = self._ordered(rows(x), rows(d), transposed)
+            left, right = (wide(t) @ basis for t, basis in zip((left, right), self._bases[target], strict=True))
             self._sum(target, "squares", summed_squares(left, right, TILE))
         else:
             super().linear(target, rows, x, d, transposed=transposed, expert=expert)
@@ -62,16 +66,16 @@ class Statistics(Ledger):
     ) -> None:
         self._once(name, (rows.start, expert))
         total = view(self._total(name, d))[0]
-        total += summed_squares(wide(d), wide(x), TILE)
+        total += summed_squares(self._true(d), wide(x), TILE)
         if name in self._ids:
             ids = self._ids[name] if rows.samples is None else self._ids[name][rows.samples]
-            self._heads.setdefault(name, []).append((rows.samples, rows_met(ids, x, d)))
+            self._heads.setdefault(name, []).append((rows.samples, rows_met(ids, x, d) / self._scale))
 
     def lookup(self, name: str, rows: Rows, ids: torch.Tensor, d: torch.Tensor, view: View) -> None:
         """Tokens that a sample has more than once share a row of its gradient. Where the output head has the same
         weight the gradient is E + H, with E of the sample's own tokens only: its square has 2 E H beyond theirs."""
         self._once(name, "embedding")
-        total, d = view(self._total(name, d))[0], wide(d)
+        total, d = view(self._total(name, d))[0], self._true(d)
         vocabulary, samples = len(total), torch.arange(len(ids), device=ids.device)[:, None]
         rows_of, which = torch.unique(samples * vocabulary + ids, return_inverse=True)
         gradients = d.new_zeros(len(rows_of), d.shape[2]).index_add_(0, which.flatten(), d.flatten(0, 1))
@@ -85,11 +89,19 @@ class Statistics(Ledger):
     ) -> None:
         self._once(name, (rows.start, expert))
         total = view(self._total(name, d))[0]
-        total += (wide(x) * wide(d)).sum(1).square().sum(0).view_as(total)
+        total += (wide(x) * self._true(d)).sum(1).square().sum(0).view_as(total)
 
     def close(self) -> None:
         if self._heads:
             raise Untappable(f"{next(iter(self._heads))} is tied in a way whose squared gradient is not known")
+
+    def _ordered(self, x: torch.Tensor, d: torch.Tensor, transposed: bool) -> tuple[torch.Tensor, torch.Tensor]:
+        """(column side, row side) of a weight as it is stored."""
+        return (self._true(d), x) if transposed else (x, self._true(d))
+
+    def _true(self, d: torch.Tensor) -> torch.Tensor:
+        """An output gradient without the loss's scale."""
+        return wide(d) / self._scale
 
     def _real_tokens(self, name: str, x: torch.Tensor) -> torch.Tensor:
         """Which rows of x [B, T, …, width], [B, heads, T, width] or [B * T, width] are no padding: [rows]."""

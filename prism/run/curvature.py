@@ -1,24 +1,30 @@
 """The curvature of a run: fitted into its folder, found there again, or taken from elsewhere."""
 
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from prism.config import bytes_of
-from prism.curvature import Curvature, Damping, Fitted, Identity
+from prism.config import SelectConfig, bytes_of
+from prism.curvature import Curvature, Damping, Diagonal, Fitted, Identity
 from prism.curvature.described import described, require_same
-from prism.curvature.fit import Plan, fit_blocks
-from prism.curvature.sample import fit_samples
+from prism.curvature.fit import FitOptions, fit_into
+from prism.curvature.gauss_newton import ConjugateGradients
 from prism.curvature.store import Folder, read_finished
 from prism.data import Encoder
-from prism.errors import RunError
+from prism.errors import ConfigError, RunError
+from prism.methods.moments import load_moments
 from prism.methods.recipe import Recipe
 from prism.model import Model
 from prism.progress import Progress
 from prism.run.folder import CURVATURE
 from prism.run.prepare import Job
+from prism.target import Direction
 
 FILES = ("model", "adapter", "tokenizer", "template")
-OPTIONS = ("columns", "responses", "plain", "max_length", "seed", "curvature_samples", "curvature_labels")
+ENCODING = ("columns", "responses", "plain", "max_length", "seed")
+FIT = ("curvature_samples", "curvature_labels")
 
 
 class Place(Protocol):
@@ -38,73 +44,131 @@ def kind_of(job: Job) -> str:
 
 
 def curvature_of(job: Job, folder: Place, model: Model, encoder: Encoder, progress: Progress) -> Curvature:
-    """The curvature of a run, and its damping; fits or finds it, and says what it does.
+    """The curvature of a run, with its damping; fits or finds it, and says what it does.
 
     Raises:
         RunError: what `curvature_from` holds is of another model or of other parameters, unfinished or damaged.
-        ModelError, DataError: as `fit_blocks`.
+        ConfigError: `adam` without a checkpoint.
+        ModelError, DataError: as `fit_into`; as `load_moments`.
     """
-    config, kind = job.config, kind_of(job)
+    config = job.config
+    kind: Any = kind_of(job)
     if kind == "identity":
         return Identity()
     damping = Damping.parse(config.damping)
-    identity = _identity(job, folder, model, kind)
-    if config.curvature_from is not None:
-        curvature = _from_elsewhere(Path(config.curvature_from), identity, kind, damping, progress)
-    else:
-        curvature = _own(job, folder, model, encoder, kind, identity, damping, progress)
     progress.note(f"curvature {kind}: damping {damping}")
-    return curvature
-
-
-def _own(
-    job: Job,
-    folder: Place,
-    model: Model,
-    encoder: Encoder,
-    kind: Any,
-    identity: dict[str, Any],
-    damping: Damping,
-    progress: Progress,
-) -> Fitted:
-    config = job.config
-    store = Folder(folder.path / CURVATURE, identity)
-    plan = Plan.make(model, kind, bytes_of(config.direction_memory))
-    if set(store.means) == set(model.parameters):
-        progress.note(f"reused the fitted curvature {kind}")
-    else:
-        progress.note(f"curvature {kind}: {plan}")
-        samples = fit_samples(
-            model,
-            job.pool,
-            encoder,
-            count=config.curvature_samples,
-            labels=config.curvature_labels,
-            seed=config.seed,
-            batch_tokens=config.batch_tokens,
-            progress=progress,
+    if kind == "adam":
+        return _adam(config, model, damping, progress)
+    identity = fit_identity(job, folder, model, kind)
+    if config.curvature_from is not None:
+        return _from_elsewhere(Path(config.curvature_from), identity, kind, damping, progress)
+    if kind == "cg":
+        progress.note(
+            f"curvature cg: the Gauss-Newton matrix of {config.curvature_samples:,} samples at most, no factors"
         )
-        progress.note(f"curvature {kind}: fitted on {samples} of the pool's {len(job.pool):,} rows")
-        fit_blocks(model, samples, plan, store, progress)
+        return _Once(job, folder.path / CURVATURE, identity, model, encoder, damping, progress)
+    store = Folder(folder.path / CURVATURE, identity)
+    fit_into(store, model, job.pool, encoder, kind, fit_options(config), progress)
     return Fitted(kind, damping, store.blocks(), store.means)
 
 
-def _from_elsewhere(place: Path, identity: dict[str, Any], kind: str, damping: Damping, progress: Progress) -> Fitted:
+def is_fitted(job: Job, folder: Place, model: Model, kind: str) -> bool:
+    """Whether the folder of a run holds all of its curvature already."""
+    if kind == "cg":
+        return any((folder.path / CURVATURE).glob("solved-*.safetensors"))
+    store = Folder(folder.path / CURVATURE, fit_identity(job, folder, model, kind))
+    return set(store.means) == set(model.parameters)
+
+
+def fit_options(config: SelectConfig) -> FitOptions:
+    return FitOptions(
+        samples=config.curvature_samples,
+        labels=config.curvature_labels,
+        seed=config.seed,
+        batch_tokens=config.batch_tokens,
+        memory=bytes_of(config.direction_memory),
+    )
+
+
+def fit_identity(job: Job, folder: Place, model: Model, kind: str) -> dict[str, Any]:
+    """All that the fit of a run depends on."""
+    whole = folder.identity
+    files = {name: whole[name] for name in FILES if name in whole}
+    options = {name: getattr(job.config, name) for name in (*ENCODING, *FIT)}
+    return described(model, kind, files, whole["pool"], options)
+
+
+def _adam(config: SelectConfig, model: Model, damping: Damping, progress: Progress) -> Fitted:
+    """H = diag(v / (1 - beta_2^t)), the bias-corrected second moment of the gradients of a training's batches."""
+    if config.curvature_from is None:
+        raise ConfigError("--curvature adam needs an optimizer's state: name its checkpoint with --curvature-from")
+    moments = load_moments(Path(config.curvature_from), model)
+    for notice in moments.notices:
+        progress.note(notice)
+    squares = {
+        name: second / (1 - moments.betas[1] ** moments.steps[name]) if moments.steps[name] else second
+        for name, second in moments.second.items()
+    }
+    blocks = {name: Diagonal(square) for name, square in squares.items()}
+    return Fitted("adam", damping, blocks, {name: block.mean() for name, block in blocks.items()})
+
+
+def _from_elsewhere(
+    place: Path, identity: Mapping[str, Any], kind: str, damping: Damping, progress: Progress
+) -> Fitted:
     path = place / CURVATURE if (place / CURVATURE).is_dir() else place
-    if not path.is_dir():
-        raise RunError(f"--curvature-from {place} is no folder: name a run with a fitted curvature, or its folder")
     there, means, blocks = read_finished(path)
     require_same(identity, there, str(path))
     options = there["option"]
     progress.note(
-        f"curvature {kind} from {path}, where it was fitted on up to {options['curvature_samples']:,} samples with "
-        f"labels of the {options['curvature_labels']}"
+        f"curvature {kind} from {path}: fitted there on up to {options['curvature_samples']:,} samples, with labels of "
+        f"the {options['curvature_labels']}"
     )
     return Fitted(kind, damping, blocks, means)
 
 
-def _identity(job: Job, folder: Place, model: Model, kind: str) -> dict[str, Any]:
-    whole = folder.identity
-    files = {name: whole[name] for name in FILES if name in whole}
-    options = {name: getattr(job.config, name) for name in OPTIONS}
-    return described(model, kind, files, whole["pool"], options)
+@dataclass
+class _Once:
+    """Conjugate gradients that keep in `path` what they find for a run's own direction."""
+
+    job: Job
+    path: Path
+    identity: Mapping[str, Any]
+    model: Model
+    encoder: Encoder
+    own: Damping
+    progress: Progress
+    name: str = "cg"
+    _made: ConjugateGradients | None = None
+
+    def solve(self, direction: Direction, damping: Damping | None = None) -> Direction:
+        damping = damping or self.own
+        if "weights" not in direction.provenance:  # of a single pair
+            return self._solver().solve(direction, damping)
+        made_of = repr((self.identity, str(damping), self.job.config.cg_tolerance, self.job.config.cg_iterations))
+        digest = hashlib.sha256(made_of.encode())
+        for name, tensor in direction.tensors.items():
+            digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+        file = self.path / f"solved-{digest.hexdigest()[:16]}.safetensors"
+        try:
+            found = Direction.load(file)
+        except RunError:
+            found = self._solver().solve(direction, damping)
+            try:
+                self.path.mkdir(parents=True, exist_ok=True)
+                found.save(file)
+            except OSError as error:
+                raise RunError(f"{file} can't be written: {error.strerror or error}") from error
+            return found
+        self.progress.note(f"reused the solution of cg, of residual {found.provenance['residual']:.1e}")
+        return Direction({n: t.to(direction.tensors[n]) for n, t in found.tensors.items()}, found.provenance)
+
+    def _solver(self) -> ConjugateGradients:
+        if self._made is None:
+            config = self.job.config
+            options = replace(fit_options(config), labels="model")  # which a Gauss-Newton matrix's trace is over
+            samples = options.choose(self.model, self.job.pool, self.encoder, self.progress)
+            self._made = ConjugateGradients(
+                self.model, samples, self.own, config.cg_tolerance, config.cg_iterations, self.progress
+            )
+        return self._made

@@ -40,11 +40,13 @@ def identity(
 
 
 def fit_fingerprint(place: Path) -> str:
-    """Of a fitted curvature, or of an optimizer's state, in a folder.
+    """Of a fitted curvature, or of an optimizer's state.
 
     Raises:
         RunError: there is none.
     """
+    if place.is_file():
+        return files_fingerprint(place.parent, (place.name,))
     folder = next((f for f in (place / "curvature", place) if f.is_dir()), None)
     if folder is None or not any(any(folder.glob(pattern)) for pattern in FITS):
         raise RunError(f"--curvature-from {place} holds neither a fitted curvature nor an optimizer's state")

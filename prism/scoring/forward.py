@@ -46,7 +46,7 @@ class CentralDifference:
         ends = []
         with torch.no_grad(), merged_adapters(self._model.network):
             for end in self._ends:
-                with _replaced(self._model, end):
+                with replaced_parameters(self._model, end):
                     ends.append(_sums(token_losses(self._model.network, batch), batch))
         up, down = ends
         return BatchScores((up + down) / 2, ((up - down) / (2 * self.shift))[:, None], None)
@@ -71,9 +71,9 @@ class ForwardMode:
         network = self._model.network
         if is_quantized(network):  # some kernels would drop the tangents without a word
             raise NotImplementedError("products with quantised matrices have no forward-mode derivative")
-        with torch.no_grad(), forward_ad.dual_level(), sdpa_kernel(SDPBackend.MATH), _eager_experts(network):
+        with torch.no_grad(), forward_ad.dual_level(), sdpa_kernel(SDPBackend.MATH), eager_experts(network):
             duals = {n: forward_ad.make_dual(p.detach(), self._tangents[n]) for n, p in self._model.parameters.items()}  # type: ignore[no-untyped-call]
-            with _replaced(self._model, duals):
+            with replaced_parameters(self._model, duals):
                 primal, tangent = forward_ad.unpack_dual(token_losses(network, batch))  # type: ignore[no-untyped-call]
         return primal, torch.zeros_like(primal) if tangent is None else tangent * self._scale
 
@@ -97,7 +97,7 @@ def _norm(tensors: Mapping[str, torch.Tensor]) -> float:
 
 
 @contextmanager
-def _replaced(model: Model, tensors: Mapping[str, torch.Tensor]) -> Iterator[None]:
+def replaced_parameters(model: Model, tensors: Mapping[str, torch.Tensor]) -> Iterator[None]:
     """The network computes with `tensors` in place of its chosen parameters inside."""
     for module, key, name in model.owners:
         module._parameters[key] = tensors[name]  # type: ignore[assignment]
@@ -109,7 +109,7 @@ def _replaced(model: Model, tensors: Mapping[str, torch.Tensor]) -> Iterator[Non
 
 
 @contextmanager
-def _eager_experts(network: Any) -> Iterator[None]:
+def eager_experts(network: Any) -> Iterator[None]:
     """Mixtures of experts by plain matrix products: transformers' grouped ones have no forward-mode derivative."""
     before = getattr(network.config, "_experts_implementation", None)
     if before in (None, "eager"):

@@ -56,8 +56,9 @@ def observe(model: Model, samples: Sequence[Encoded], labels: Sequence[torch.Ten
     return seen
 
 
-def diagonal(seen: Seen) -> torch.Tensor:
-    return torch.diag(torch.stack(seen.gradients).square().mean(0).flatten())
+def squares(seen: Seen) -> torch.Tensor:
+    """Sum over samples of the squared gradient, in the parameter's shape."""
+    return torch.stack(seen.gradients).square().sum(0)
 
 
 def factors(seen: Seen) -> tuple[torch.Tensor, torch.Tensor]:
@@ -80,17 +81,16 @@ def ekfac(seen: Seen) -> torch.Tensor:
 
 def gauss_newton(model: Model, samples: Sequence[Encoded]) -> torch.Tensor:
     """(1/n) sum_i sum_t J' (diag(p) - p p') J over all chosen parameters, flattened and one after another."""
-    total: torch.Tensor | float = 0.0
     parameters = list(model.parameters.values())
+    total = torch.zeros(2 * (sum(p.numel() for p in parameters),), dtype=torch.float64)
     for sample in samples:
         with model.requiring_grad():
             z = logits(model.network, sample)
-            rows = [
-                torch.cat([g.flatten() for g in torch.autograd.grad(value, parameters, retain_graph=True)])
-                for value in z.flatten()
-            ]
-        jacobian = torch.stack(rows).view(*z.shape, -1)
-        for p, j in zip(torch.softmax(z.detach(), -1), jacobian, strict=True):
-            total = total + j.T @ (torch.diag(p) - torch.outer(p, p)) @ j
-    assert isinstance(total, torch.Tensor)
+            every = torch.eye(z.numel(), dtype=z.dtype).view(-1, *z.shape)
+            rows = torch.autograd.grad(z, parameters, every, is_grads_batched=True)
+        jacobian = torch.cat([r.flatten(1) for r in rows], 1).view(*z.shape, -1)
+        p = torch.softmax(z.detach(), -1)
+        centred = jacobian - (p[:, :, None] * jacobian).sum(1, keepdim=True)
+        weighted = (p.sqrt()[:, :, None] * centred).flatten(0, 1)
+        total += weighted.T @ weighted
     return total / len(samples)
