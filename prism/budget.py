@@ -63,3 +63,32 @@ class Budget:
 
 def _number(text: str) -> Decimal:
     return Decimal(re.sub("[_,]", "", text))
+
+
+@dataclass(frozen=True)
+class Quota:
+    """How much of a budget one source has to make at least, and may make at most."""
+
+    source: str
+    least: Budget | None
+    most: Budget | None
+
+    @classmethod
+    def parse(cls, text: str) -> "Quota":
+        """`web=20%` (just that), `web=10%..30%`, `web=10%..` or `web=..30%`; rows or response tokens go as well.
+
+        Raises:
+            ConfigError: it is none of these, or the least is above the most in the same unit.
+        """
+        source, _, amount = str(text).rpartition("=")
+        low, dots, high = (part.strip() for part in amount.partition(".."))
+        if not source.strip() or not (low or high):
+            raise ConfigError(f"quota {text!r} is not SOURCE=20%, SOURCE=10%..30%, SOURCE=10%.. or SOURCE=..30%")
+        try:
+            least = Budget.parse(low) if low else None
+            most = (Budget.parse(high) if high else None) if dots else least
+        except ConfigError as error:
+            raise ConfigError(f"quota {text!r}: {error}") from error
+        if least and most and least.unit == most.unit and least.amount > most.amount:
+            raise ConfigError(f"quota {text!r} asks for more at least than at most")
+        return cls(source.strip(), least, most)

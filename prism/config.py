@@ -17,7 +17,7 @@ from pydantic import (
     field_validator,
 )
 
-from prism.budget import BATCH_TOKENS, Budget
+from prism.budget import BATCH_TOKENS, Budget, Quota
 from prism.damping import Damping
 from prism.errors import ConfigError
 from prism.files import write_whole
@@ -68,10 +68,23 @@ class SelectConfig(Config):
     order: Literal["top", "bottom"] = _option(
         "selection", "Keep the highest (top) or the lowest (bottom) scores.", "top"
     )
+    strategy: Literal["top", "per-token", "round-robin", "coverage"] = _option(
+        "selection", "What takes rows: the score, the score per token, pairs in turn, or coverage of all pairs.", "top"
+    )
+    turns: Literal["pair", "subtask"] = _option("selection", "What takes turns in a round-robin.", "pair")
+    coverage_step: float | None = _option(
+        "selection", "Step size of coverage; one nat of margin by the top rows unless given.", None, gt=0
+    )
     cap_per_source: str | None = _option(
         "selection", "At most so many rows of a source, or a share of the budget.", None
     )
+    quotas: list[str] = _option(
+        "selection", "What a source makes of the budget: SOURCE=20%, =10%..30%, =10%.. or =..30%.", [], alias="quota"
+    )
     keep_duplicates: bool = _option("selection", "Keep rows that say exactly the same.", False)
+    near_duplicates: float | None = _option(
+        "selection", "Of rows that are so similar (0.8, say) keep the best placed.", None, gt=0, le=1
+    )
     columns: dict[str, str] = _option("scoring", "Your pool's columns: prompt=question,completion=answer.", {})
     target_columns: dict[str, str] = _option("scoring", "Your target's columns, likewise.", {})
     method: str = _option(
@@ -136,7 +149,7 @@ class SelectConfig(Config):
     quiet: bool = _option("display", "Print errors only.", False)
     as_json: bool = _option("display", "Print the summary as one JSON object.", False, alias="json")
 
-    @field_validator("pool", "target", "checkpoints", mode="before")
+    @field_validator("pool", "target", "checkpoints", "quotas", mode="before")
     @classmethod
     def _one_or_many(cls, value: Any) -> Any:
         return [value] if isinstance(value, str) else value
@@ -158,6 +171,16 @@ class SelectConfig(Config):
                 raise ValueError(str(error)) from error
             if unit == "tokens" and info.field_name == "cap_per_source":
                 raise ValueError(f"{value!r} is neither a number of rows nor a share of the budget")
+        return value
+
+    @field_validator("quotas")
+    @classmethod
+    def _quota(cls, value: list[str]) -> list[str]:
+        try:
+            for quota in value:
+                Quota.parse(quota)
+        except ConfigError as error:
+            raise ValueError(str(error)) from error
         return value
 
     @field_validator("direction_memory")

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from prism import __version__
-from prism.cli import audit, check, demo, evaluate, explain, export, methods, reweigh, select, train, warmup
+from prism.cli import audit, check, demo, evaluate, explain, export, methods, repair, reweigh, select, train, warmup
 from prism.cli.options import ManyValues
 from prism.errors import PrismError, first_line
 
@@ -29,6 +29,7 @@ app.command("train", cls=ManyValues)(train.command)
 app.command("evaluate", cls=ManyValues)(evaluate.command)
 app.command("warmup", cls=ManyValues)(warmup.command)
 app.command("audit", cls=ManyValues)(audit.command)
+app.command("repair", cls=ManyValues)(repair.command)
 app.command("demo")(demo.command)
 
 

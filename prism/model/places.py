@@ -57,10 +57,13 @@ def find_model(
     return Places(folder, adapter_folder, _folder(tokenizer, "tokenizer", None) if tokenizer else own)
 
 
-def is_adapter(place: str | Path, allow_pickle: bool = False) -> bool:
-    """Whether a folder or hub id holds a PEFT adapter and no whole model; raises ModelError where it does not exist."""
+def find_other(place: str | Path, allow_pickle: bool = False) -> tuple[Path, bool]:
+    """(folder of a model or PEFT adapter, whether it is an adapter); raises ModelError where there is neither."""
     folder = _folder(place, "model", None, allow_pickle)
-    return (folder / "adapter_config.json").exists() and not (folder / "config.json").exists()
+    adapter = (folder / "adapter_config.json").exists() and not (folder / "config.json").exists()
+    if not adapter and not (folder / "config.json").exists():
+        raise ModelError(f"{place} is neither a model folder nor a PEFT adapter: it has no config.json")
+    return folder, adapter
 
 
 def has_tokenizer(folder: Path) -> bool:

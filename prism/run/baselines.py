@@ -3,7 +3,6 @@
 import math
 import shutil
 from collections.abc import Callable
-from dataclasses import fields
 from functools import cache
 
 import pyarrow as pa
@@ -12,22 +11,18 @@ from prism.config import SelectConfig
 from prism.data import Encoder
 from prism.methods.baselines import Baseline, score_baseline
 from prism.methods.baselines.matrix import gather_matrix, matrix_schema
-from prism.methods.context import Context, Options
+from prism.methods.context import Context
 from prism.model import Model, load_model
 from prism.model.load import load_encoder
-from prism.model.places import is_adapter
+from prism.model.places import find_other
 from prism.progress import Progress
 from prism.run.folder import RunFolder
+from prism.run.others import options_of
 from prism.run.prepare import Job
 from prism.scoring import SHARD_ROWS, Folder, ScoreTable
 
 MATRIX = "groups.parquet"
 WAITING = "groups"
-
-
-def options_of(config: SelectConfig) -> Options:
-    """The options of a config that concern baselines."""
-    return Options(**{field.name: getattr(config, field.name) for field in fields(Options)})
 
 
 def run_baseline(
@@ -89,7 +84,7 @@ def context_of(job: Job, loaded: Callable[[], tuple[Model, Encoder]], progress: 
 
 def load_other(config: SelectConfig, place: str) -> Model:
     """Another model, or the run's model with another adapter, on the same device and in the same precision."""
-    adapter = is_adapter(place, config.allow_pickle)
+    _, adapter = find_other(place, config.allow_pickle)
     return load_model(
         config.model if adapter else place,
         adapter=place if adapter else None,

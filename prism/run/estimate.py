@@ -21,6 +21,7 @@ from prism.run.curvature import is_fitted, kind_of
 from prism.run.curvature_trial import try_curvature
 from prism.run.folder import PAIR_SCORES, RunFiles, unwritable
 from prism.run.pair_trial import try_pairs
+from prism.run.pairs import require_pair_scores
 from prism.run.prepare import Job, load, open_job
 from prism.run.provenance import MACHINE
 from prism.run.select import stored_run
@@ -56,9 +57,10 @@ def estimate_run(config: SelectConfig, progress: Progress | None = None) -> Figu
         with clock.phase("reading"):
             this = job.identity()
             folder.check(this, but=MACHINE if folder.finished else ())
+            require_pair_scores(config, folder)
             stored = stored_run(folder, job.pool)
         if stored is not None and not _lacks_pair_scores(config, folder):
-            return _selection_only(config, *stored, clock, scratch)
+            return _selection_only(config, folder, *stored, clock, scratch)
         folder.check(this)
         progress.note("reading pool and target")
         with clock.phase("reading"):
@@ -67,11 +69,11 @@ def estimate_run(config: SelectConfig, progress: Progress | None = None) -> Figu
 
 
 def _selection_only(
-    config: SelectConfig, measured: MeasuredTarget, scores: ScoreTable, clock: Clock, scratch: Path
+    config: SelectConfig, folder: RunFiles, measured: MeasuredTarget, scores: ScoreTable, clock: Clock, scratch: Path
 ) -> Figures:
     """Of a run whose scores are all there: selecting once more takes so little that it is done, elsewhere."""
     with clock.phase("selection"):
-        select(scores, **config.stage("selection")).save(scratch / SELECTED)
+        select(scores, gains=folder.gains(measured), **config.stage("selection")).save(scratch / SELECTED)
     rows = {"good": scores.details["good"], "rejected": len(scores.rejected), "stored": scores.details["good"]}
     disk = {
         "scores": sum(file.stat().st_size for file in Path(config.out).glob("scores/*.parquet")),

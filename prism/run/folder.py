@@ -4,7 +4,8 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from prism.errors import BadRow, RunError
 from prism.files import write_whole
 from prism.scoring import Folder, PairScores
 from prism.sealed import seal, unseal
+from prism.selection import PairGains
 from prism.target import MeasuredTarget
 from prism.target.direction import load_directions, save_directions
 from prism.target.measure import SCHEMA
@@ -95,6 +97,10 @@ class RunFiles:
     def pair_scores(self) -> PairScores:
         """Raises RunError where there are none of this run."""
         return PairScores(self.path / PAIR_SCORES, self.fingerprint)
+
+    def gains(self, measured: MeasuredTarget) -> Callable[[], PairGains]:
+        """The pair scores with what is known of the pairs, read when they are asked for; raises as `pair_scores`."""
+        return cache(lambda: PairGains.of(self.pair_scores(), measured.table))
 
     def load_target(self) -> MeasuredTarget | None:
         """The measured target, or None where it is not whole or of another run."""

@@ -18,6 +18,7 @@ from prism.model import Model, Places, find_model, load_model
 from prism.model.load import choose_device
 from prism.progress import Progress
 from prism.run.checkpoints import Checkpoint, checkpoints_of, fingerprints
+from prism.run.others import other_fingerprints, require_fitting
 from prism.run.provenance import identity
 
 
@@ -35,9 +36,9 @@ class Job:
 
     def identity(self) -> dict[str, Any]:
         """All that the scores are a function of; reads every file once."""
-        method = {"method": described(self.method)} | (
-            {"checkpoint": found} if (found := fingerprints(self.checkpoints)) else {}
-        )
+        method = {"method": described(self.method), **other_fingerprints(self.config)}
+        if self.checkpoints and (found := fingerprints(self.checkpoints)):
+            method["checkpoint"] = found
         return identity(self.config, self.places, self.pool, self.target, self.device, method)
 
     @property
@@ -86,21 +87,11 @@ def open_job(config: SelectConfig, method: Recipe | Baseline | None = None) -> J
 
 def _require_sense(config: SelectConfig, method: Recipe | Baseline) -> list[Checkpoint]:
     """The checkpoints to score at; raises ConfigError for options that the method has no use for."""
+    require_fitting(config, method)
     if isinstance(method, Recipe):
         if config.pair_scores and not method.plain:
             raise ConfigError(f"--pair-scores has no meaning for the method {method.name}: {why_not_pairs(method)}")
-        if config.aggregate is not None:
-            raise ConfigError(
-                f"--aggregate is for baselines; {method.name} says itself how it aggregates: write a recipe"
-            )
         return checkpoints_of(config, method)
-    given = {
-        "--checkpoints": config.checkpoints,
-        "--pair-scores": config.pair_scores,
-        "--gradient-norms": config.gradient_norms,
-    }
-    if unused := next((flag for flag, value in given.items() if value), None):
-        raise ConfigError(f"the method {method.name} uses no gradients: drop {unused}")
     return []
 
 

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from prism.config import load_config
 from prism.errors import RunError
 from prism.files import write_whole
 from prism.run.select import finished_run
 from prism.scoring import ScoreTable
-from prism.selection import Selection, select
+from prism.selection import PairGains, Selection, select
 from prism.target import MeasuredTarget
 from prism.target.weights import weighting
 
@@ -40,9 +41,12 @@ def reweigh(run: Path, weights: str, out: Path | None = None, **selection: Any) 
     rule = weighting(weights)
     with finished_run(run) as (config, folder, measured, scores):
         matrix = folder.pair_scores()
-        table = _with_scores(scores, matrix.weighted(rule.weigh(_preferences(measured, matrix.pairs)), rule.rejected))
-        options = {**config.stage("selection"), **selection}
-        before, after = select(scores, **options), select(table, **options)
+        of_pairs = rule.weigh(_preferences(measured, matrix.pairs))
+        table = _with_scores(scores, matrix.weighted(of_pairs, rule.rejected))
+        options = (load_config(run / "config.yaml", selection) if selection else config).stage("selection")
+        gains = PairGains.of(matrix, measured.table, of_pairs, rule.rejected)
+        before = select(scores, gains=folder.gains(measured), **options)
+        after = select(table, gains=lambda: gains, **options)
         place = out or run / "reweighed" / weights
         try:
             place.mkdir(parents=True, exist_ok=True)
@@ -59,6 +63,7 @@ def reweigh(run: Path, weights: str, out: Path | None = None, **selection: Any) 
                 "pairs": len(matrix.pairs),
                 "rows": len(after),
                 "of": len(table),
+                "selection": dict(after.details),
                 "same_as_the_run": len(np.intersect1d(before.places, after.places)),
                 "sources": after.sources(),
                 "gain": gain,

@@ -17,11 +17,12 @@ from prism.files import write_whole
 from prism.methods.baselines import Baseline
 from prism.model import Model
 from prism.progress import Progress, Silent
-from prism.run.baselines import context_of, options_of, run_baseline
+from prism.run.baselines import context_of, run_baseline
 from prism.run.clock import Clock
 from prism.run.curvature import curvature_of, kind_of
 from prism.run.folder import RunFiles, RunFolder
-from prism.run.pairs import add_pair_scores
+from prism.run.others import options_of
+from prism.run.pairs import add_pair_scores, require_pair_scores
 from prism.run.prepare import Job, load, open_job
 from prism.run.provenance import MACHINE, circumstances, numbered
 from prism.run.recipes import reference_losses, score_recipe
@@ -83,6 +84,7 @@ def run_select(config: SelectConfig, progress: Progress | None = None) -> Run:
             if stored is None:
                 folder.check(this)
                 job.require_data()
+        require_pair_scores(config, folder)
         loaded = cache(lambda: _loaded(job, clock, progress))
         if stored is None:
             folder.claim(circumstances(config.seed))
@@ -100,7 +102,7 @@ def run_select(config: SelectConfig, progress: Progress | None = None) -> Run:
                 progress.note(notice)
             if reused := scores.details["reused"]:
                 progress.note(f"reused the scores of {reused} rows")
-            selection = select(scores, **config.stage("selection"))
+            selection = select(scores, gains=folder.gains(measured), **config.stage("selection"))
             for notice in selection.notices:
                 progress.note(notice)
             selection.save(folder.path / "selected.jsonl")
@@ -142,8 +144,8 @@ def finished_run(path: Path) -> Iterator[tuple[SelectConfig, RunFolder, Measured
 
 def load_selection(path: Path) -> Selection:
     """The selection of a finished run; raises RunError as `finished_run`."""
-    with finished_run(path) as (config, _, _, scores):
-        return select(scores, **config.stage("selection"))
+    with finished_run(path) as (config, folder, measured, scores):
+        return select(scores, gains=folder.gains(measured), **config.stage("selection"))
 
 
 def _unfinished(path: Path) -> RunError:

@@ -46,6 +46,7 @@ def summarise(config: SelectConfig, target: MeasuredTarget, selection: Selection
             "response_tokens": int(tokens[selection.places].sum(dtype=np.int64)),
             "order": config.order,
             "budget": config.budget,
+            **selection.details,
             "sources": selection.sources(),
             "gain": gain,
             "random_gain": random_gain,

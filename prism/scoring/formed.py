@@ -54,7 +54,7 @@ class FormingLedger(Ledger):
     """Forms the gradients, maps them, and adds up the products of what comes out.
 
     Args:
-        scale: by which each sample's gradient is multiplied [B]; None is one.
+        scale: by which each sample's gradient is multiplied [B].
         several: names of parameters that are used more than once in a pass: their gradients are complete at its end.
         at_rest: products of parameters that a sample does not use, by name; filled on first use.
     """
@@ -66,7 +66,7 @@ class FormingLedger(Ledger):
         norms: bool,
         outside: Collection[nn.Module],
         mapping: CandidateMap,
-        scale: torch.Tensor | None,
+        scale: torch.Tensor,
         several: Collection[str],
         at_rest: dict[str, Products],
     ) -> None:
@@ -135,9 +135,8 @@ class FormingLedger(Ledger):
             tile = slice(start, min(start + size, count))
             places = torch.arange(count, device=self.batch.ids.device) if samples is None else samples
             gradients = self._formed(name, uses, tile, samples)
-            if self._scale is not None:
-                scale = self._scale[places[tile]].to(gradients.dtype)
-                gradients.mul_(scale.view(-1, *(1,) * (gradients.dim() - 1)))
+            scale = self._scale[places[tile]].to(gradients.dtype)
+            gradients.mul_(scale.view(-1, *(1,) * (gradients.dim() - 1)))
             self._enter(name, self._products(name, gradients), places[tile])
 
     def _formed(self, name: str, uses: list[_Use], tile: slice, samples: torch.Tensor | None) -> torch.Tensor:
@@ -150,7 +149,7 @@ class FormingLedger(Ledger):
         return formed
 
     def _products(self, name: str, gradients: torch.Tensor) -> Products:
-        return gradient_products(self._mapping(name, gradients), self._directions[name], self.norms)
+        return mapped_products(self._mapping, name, gradients, self._directions[name], self.norms)
 
     def _rest(self, name: str) -> None:
         """Of samples that have not used a parameter."""
@@ -172,6 +171,17 @@ class FormingLedger(Ledger):
         accumulate(self.scores, name, scores, places, len(self.batch))
         if squares is not None:
             accumulate(self.squares, name, squares, places, len(self.batch))
+
+
+def mapped_products(
+    mapping: CandidateMap, name: str, gradients: torch.Tensor, v: torch.Tensor, norms: bool
+) -> Products:
+    """Scores [b, K] and squared norms [b] of mapped gradients [b, *shape]; NaN for samples whose gradient is not
+    finite, which some maps, such as the sign, would hide."""
+    scores, squares = gradient_products(mapping(name, gradients), v, norms)
+    broken = ~gradients.flatten(1).isfinite().all(1)
+    scores = scores.masked_fill(broken[:, None], torch.nan)
+    return scores, None if squares is None else squares.masked_fill(broken, torch.nan)
 
 
 def _union(found: list[torch.Tensor | None]) -> torch.Tensor | None:

@@ -15,10 +15,11 @@ from torch import nn
 from prism.data import Batch, Encoded
 from prism.model import Model
 from prism.model.head import head_of
+from prism.model.scaled import SUMMED, LossScale
 from prism.scoring.backward import LoopEngine, StreamingEngine, sample_gradients
 from prism.scoring.check import first_check, tolerance_of
 from prism.scoring.engine import Engine
-from prism.scoring.formed import FormingLedger, Reused
+from prism.scoring.formed import FormingLedger, Reused, mapped_products
 from prism.scoring.maps import AdamMap, CandidateMap, IdentityMap, Moments, SignMap
 from prism.scoring.products import wide
 from prism.scoring.taps import Taps, Untappable
@@ -60,6 +61,7 @@ class MappedEngine(StreamingEngine):
         self._model, self._mapping, self._mean_loss = model, mapping, mean_loss
         head_of(model.network)  # tries the network out, which the taps should not see
         self.taps = Taps(model.network, directions, norms, self._ledger)
+        self.scale = LossScale(model, SUMMED)
         self._several = set(self.taps.shared())
         self._at_rest: dict[str, tuple[torch.Tensor, torch.Tensor | None]] = {}
         self._count = next(iter(directions.values())).shape[0]
@@ -72,6 +74,12 @@ class MappedEngine(StreamingEngine):
             except Reused as found:
                 self._several |= found.names
 
+    def scores(self) -> dict[str, torch.Tensor]:
+        return self.taps.scores()
+
+    def squares(self) -> dict[str, torch.Tensor]:
+        return self.taps.squares()
+
     def _ledger(
         self,
         batch: Batch,
@@ -80,7 +88,7 @@ class MappedEngine(StreamingEngine):
         outside: Collection[nn.Module],
         tied: Collection[str],
     ) -> FormingLedger:
-        scale = _per_token(batch) if self._mean_loss else None
+        scale = _share(batch, self._mean_loss) / self._scale
         return FormingLedger(batch, directions, norms, outside, self._mapping, scale, self._several, self._at_rest)
 
 
@@ -105,13 +113,12 @@ class MappedLoop(LoopEngine):
         loss, gradients = sample_gradients(self._model, sample)
         scores, square = loss.new_zeros(self._count), loss.new_zeros(())
         for name, parameter in self._model.parameters.items():
-            found = gradients.pop(name, None)
-            gradient = wide(torch.zeros_like(parameter) if found is None else found)
+            gradient = wide(gradients.pop(name, torch.zeros_like(parameter)))
             if self._mean_loss:
                 gradient = gradient / len(sample.labels)
-            mapped = self._mapping(name, gradient[None])[0]
-            scores = scores + wide(self._directions[name]).flatten(1) @ mapped.flatten()
-            square = square + mapped.square().sum()
+            products, squares = mapped_products(self._mapping, name, gradient[None], self._directions[name], True)
+            assert squares is not None
+            scores, square = scores + products[0], square + squares[0]
         return loss, scores, square.sqrt()
 
 
@@ -152,6 +159,7 @@ def mapped_engine(
     return MappedLoop(model, directions, mapping, mean_loss=mean_loss, norms=norms), said
 
 
-def _per_token(batch: Batch) -> torch.Tensor:
-    """1 / response tokens of each sample: [B]."""
-    return 1 / torch.bincount(batch.owner, minlength=len(batch)).double()
+def _share(batch: Batch, mean_loss: bool) -> torch.Tensor:
+    """What the gradient of each sample's summed loss is multiplied by: [B]."""
+    tokens = torch.bincount(batch.owner, minlength=len(batch)).double()
+    return 1 / tokens if mean_loss else torch.ones_like(tokens)

@@ -37,23 +37,24 @@ class PairScores:
             ) from error
         if metadata[b"prism.fingerprint"] != fingerprint.encode():
             raise RunError(f"{path} is of another run than the folder that it lies in")
-        self._path = path
+        self.path = path
 
     def weighted(self, weights: Floats, rejected: bool = True) -> Floats:
         """(1/|Q|) sum_q w_q (S+_q - S-_q), or of S+ alone, for every row [rows]; weights [Q]."""
         found = [np.empty(0)]
-        for chosen, other in self._blocks():
+        for chosen, other in self.blocks():
             total = chosen @ weights
             found.append((total - other @ weights if rejected else total) / len(weights))
         return np.concatenate(found)
 
-    def _blocks(self) -> Iterator[tuple[Floats, Floats]]:
+    def blocks(self) -> Iterator[tuple[Floats, Floats]]:
+        """(S+, S-), each [rows, Q] and in the order of the pool, shard by shard."""
         for number in range(self._file.num_row_groups):
             try:
                 group = self._file.read_row_group(number, columns=["chosen", "rejected"])
             except (OSError, pa.ArrowException) as error:
                 raise RunError(
-                    f"{self._path} is damaged: {error}. Delete it, and prism select makes it again"
+                    f"{self.path} is damaged: {error}. Delete it, and prism select makes it again"
                 ) from error
             yield _matrix(group, "chosen"), _matrix(group, "rejected")
 

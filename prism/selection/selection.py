@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,13 @@ Mark = Mapping[str, Any]
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Selection:
-    """Chosen rows of a score table, best first: `places` [chosen] are positions in the table."""
+    """Chosen rows of a score table, best first: `places` [chosen] are positions in the table; `details` is what the
+    strategy says of itself, JSON-ready."""
 
     scores: ScoreTable
     places: npt.NDArray[np.int64]
     notices: tuple[str, ...] = ()
+    details: Mapping[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.places)

@@ -191,3 +191,55 @@ def test_narrow_models_are_mapped_in_float32(dtype: torch.dtype, bound: float, t
     result = engine.score(collate(samples))
     assert result.scores.dtype == torch.float32
     check(result, [stepped(moments, gradient) for gradient in gradients], v, bound)
+
+
+@pytest.mark.parametrize("mapping", ["adam", "sign"])
+def test_float16_neither_vanishes_nor_overflows(mapping: str, tokenizer: Any) -> None:
+    """Losses are scaled in the graph, and gradients back before the map, which is not linear."""
+    exact, half = make("llama", "linear", tokenizer), make("llama", "linear", tokenizer)
+    half.network.half()
+    samples = encoded(exact)
+    gradients = mean_gradients(exact, samples)
+    moments, v = moments_of(gradients), directions(exact)
+    gamma: CandidateMap = AdamMap(moments) if mapping == "adam" else SignMap()
+    small = {n: t.float() for n, t in v.items()}
+    engine = MappedEngine(half, small, gamma, mean_loss=True, norms=True)
+    assert engine.scale is not None
+    for start in (engine.scale.value, 2.0**40):
+        engine.scale.value = start
+        result = engine.score(collate(samples))
+        mapped = [{n: gamma(n, g[None])[0] for n, g in gradient.items()} for gradient in gradients]
+        check(result, mapped, v, 0.05)
+
+
+def test_what_it_forms_is_what_it_holds(tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Never more than a tile of gradients, or one sample's of one parameter where that is larger."""
+    monkeypatch.setattr(products, "TILE", 2000)
+    model = make("llama", "all", tokenizer)
+    samples = encoded(model)
+    largest = max(p.numel() for p in model.parameters.values())
+    seen: list[int] = []
+
+    class Watched:
+        def __call__(self, name: str, gradients: torch.Tensor) -> torch.Tensor:
+            seen.append(gradients.numel())
+            assert len(gradients) == 1 or gradients.numel() <= 2000
+            return gradients
+
+    MappedEngine(model, directions(model), Watched(), mean_loss=True, norms=True).score(collate(samples))
+    assert max(seen) == largest < sum(p.numel() for p in model.parameters.values())
+
+
+@pytest.mark.parametrize("loop", [False, True])
+def test_broken_samples_show_whatever_the_map(loop: bool, tokenizer: Any) -> None:
+    """The sign of NaN is zero in torch."""
+    model = make("llama", "linear", tokenizer)
+    token = tokenizer("zebra", add_special_tokens=False)["input_ids"][-1]
+    with torch.no_grad():
+        model.network.get_input_embeddings().weight[token] = torch.nan
+    samples = [*encoded(model), *encoded(model, [{"prompt": "Which animal is striped?", "completion": "A zebra"}])]
+    make_engine = MappedLoop if loop else MappedEngine
+    result = make_engine(model, directions(model), SignMap(), mean_loss=True, norms=True).score(collate(samples))
+    assert result.norms is not None
+    assert result.scores[:-1].isfinite().all() and result.norms[:-1].isfinite().all()
+    assert result.scores[-1].isnan().all() and result.norms[-1].isnan()

@@ -1,14 +1,19 @@
 """Score tables made by hand, over real pools."""
 
+import json
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from prism.data import Pool, load_pool
-from prism.scoring import ScoreTable
+from prism.scoring import PairScores, ScoreTable
 from prism.scoring.table import SCHEMA
+from prism.selection import PairGains
 from tests.conftest import Rows
 
 
@@ -41,3 +46,35 @@ def make_scores(
 def make_rows(ids: Iterable[str], **fields: Any) -> Rows:
     """One row for each id (or letter of a word), which is also what it says."""
     return [{"id": i, "prompt": "q", "completion": f"says {i}", **fields} for i in ids]
+
+
+def make_gains(
+    folder: Path,
+    ids: Sequence[str],
+    chosen: npt.ArrayLike,
+    rejected: npt.ArrayLike,
+    *,
+    margins: Sequence[float] | None = None,
+    weights: Sequence[float] | None = None,
+    subtasks: Sequence[str] | None = None,
+    group: int = 3,
+) -> PairGains:
+    """Pair scores [rows, pairs] as a run leaves them, in row groups of `group` rows, with a target table to them."""
+    sides = [np.asarray(side, dtype=np.float32) for side in (chosen, rejected)]
+    width = sides[0].shape[1]
+    names = [f"q{i}" for i in range(width)]
+    kind = pa.list_(pa.field("element", pa.float32()), width)
+    lists = [pa.FixedSizeListArray.from_arrays(side.ravel(), width).cast(kind) for side in sides]
+    metadata = {"prism.fingerprint": "f", "prism.pairs": json.dumps(names)}
+    table = pa.table({"index": range(len(ids)), "id": list(ids), "chosen": lists[0], "rejected": lists[1]})
+    pq.write_table(table.replace_schema_metadata(metadata), folder / "pairs.parquet", row_group_size=group)
+    target = {
+        "id": names,
+        "loss_chosen": [1.0] * width,
+        "loss_rejected": [1.0 + m for m in (margins or [0.0] * width)],
+        "weight": list(weights or [1.0] * width),
+        "file": ["pairs.jsonl"] * width,
+    }
+    if subtasks is not None:
+        target["subtask"] = list(subtasks)
+    return PairGains.of(PairScores(folder / "pairs.parquet", "f"), pa.table(target))

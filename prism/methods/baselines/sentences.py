@@ -1,6 +1,8 @@
 """Similarity to targets by a sentence-transformers model."""
 
 from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -38,6 +40,17 @@ def _vectors(embedder: Any, texts: Sequence[str]) -> torch.Tensor:
     return torch.from_numpy(np.asarray(found, dtype=np.float32))
 
 
+def require_embedder(place: str) -> None:
+    """Raises ConfigError where sentence-transformers is not installed, ModelError where a path leads nowhere."""
+    if find_spec("sentence_transformers") is None:
+        raise ConfigError(
+            f"--embedder {place} needs sentence-transformers: pip install 'prism-select[embed]', "
+            "or leave --embedder out for the model's own hidden states"
+        )
+    if place.startswith((".", "/", "~")) and not Path(place).expanduser().is_dir():
+        raise ModelError(f"the embedder {place} does not exist: give a folder or a hub id (org/name)")
+
+
 def _load(place: str, device: str, allow_pickle: bool) -> Any:
     """A sentence-transformers model, from safetensors, without code of its own.
 
@@ -45,13 +58,9 @@ def _load(place: str, device: str, allow_pickle: bool) -> Any:
         ConfigError: sentence-transformers is not installed.
         ModelError: the model can't be loaded.
     """
-    try:
-        from sentence_transformers import SentenceTransformer
-    except ImportError as error:
-        raise ConfigError(
-            f"--embedder {place} needs sentence-transformers ({first_line(error)}): "
-            "pip install 'prism-select[embed]', or leave --embedder out for the model's own hidden states"
-        ) from error
+    require_embedder(place)
+    from sentence_transformers import SentenceTransformer
+
     with quiet_transformers():
         try:
             return SentenceTransformer(

@@ -1,0 +1,53 @@
+"""The options of baselines, and the other models that they name: checked before a run begins, part of its identity."""
+
+from dataclasses import fields
+from pathlib import Path
+
+from prism.config import SelectConfig
+from prism.errors import ConfigError
+from prism.methods.baselines import BASELINES, Baseline
+from prism.methods.baselines.sentences import require_embedder
+from prism.methods.context import Options
+from prism.methods.recipe import Recipe
+from prism.model.fingerprint import ADAPTER, WEIGHTS, files_fingerprint
+from prism.model.places import find_other
+
+GRADIENTS = ("checkpoints", "pair_scores", "gradient_norms", "curvature", "curvature_from")
+
+
+def options_of(config: SelectConfig) -> Options:
+    """The options of a config that concern baselines."""
+    return Options(**{field.name: getattr(config, field.name) for field in fields(Options)})
+
+
+def require_fitting(config: SelectConfig, method: Recipe | Baseline) -> None:
+    """Raises ConfigError for options that the method has no use for, or lacks."""
+    if isinstance(method, Baseline):
+        if unused := next((name for name in GRADIENTS if getattr(config, name)), None):
+            raise ConfigError(f"the method {method.name} uses no gradients: drop --{unused.replace('_', '-')}")
+        return method.check(options_of(config))
+    if config.aggregate is not None:
+        raise ConfigError(f"--aggregate is for baselines; {method.name} says itself how it aggregates: write a recipe")
+    for field in fields(Options):
+        if getattr(config, field.name) != field.default:
+            users = ", ".join(name for name, baseline in BASELINES.items() if field.name in baseline.takes)
+            raise ConfigError(f"--{field.name} is for the method {users}, not for {method.name}: leave it out")
+
+
+def other_fingerprints(config: SelectConfig) -> dict[str, str]:
+    """Fingerprints of the models that an option names, of those that lie in a folder; an embedder's hub id is known by
+    name alone.
+
+    Raises:
+        ModelError: one of them is not there.
+        ConfigError: an embedder is asked for, and sentence-transformers is not installed.
+    """
+    found = {}
+    if config.reference is not None:
+        folder, _ = find_other(config.reference, config.allow_pickle)
+        found["reference"] = files_fingerprint(folder, WEIGHTS + ADAPTER)
+    if config.embedder is not None:
+        require_embedder(config.embedder)
+        if Path(config.embedder).is_dir():
+            found["embedder"] = files_fingerprint(Path(config.embedder), ("*", "*/*"))
+    return found

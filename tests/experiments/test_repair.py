@@ -1,0 +1,145 @@
+"""`prism repair` in both directions: what goes, what stays, what is measured, and that it goes on where it stopped."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from prism.errors import ConfigError, DataError
+from prism.experiments.config import RepairConfig
+from prism.experiments.repair import repair
+from tests.cli.command import refusal
+from tests.conftest import Rows
+from tests.experiments.conftest import Place, mixture
+from tests.run.test_select import Notes, contents
+
+QUICK = {"epochs": 1, "learning_rate": 1e-3, "full": True}
+
+
+def settings(place: Place, **more: Any) -> dict[str, Any]:
+    return {
+        **place.common,
+        "held_out": [str(place.held_out)],
+        "out": str(place.folder / "fix"),
+        "train": QUICK,
+        **more,
+    }
+
+
+def lines(path: str) -> Rows:
+    with open(path, encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
+
+
+def test_reverse(place: Place) -> None:
+    config = settings(place, drop="33%", at="both", retain=[str(place.retain)])
+    notes = Notes()
+    found = repair(RepairConfig(**config), notes)
+    assert list(found["behaviour"]) == ["base", "broken", "repaired, ranked at broken", "repaired, ranked at base"]
+    for done in found["repairs"].values():
+        kept, dropped = lines(done["kept"]), lines(done["dropped"])
+        assert len(dropped) == done["dropped_rows"] == 6
+        gone = {row["id"] for row in dropped}
+        assert kept == [row for row in mixture() if row["id"] not in gone]
+        scores = [row["prism"]["score"] for row in dropped]
+        assert scores == sorted(scores, reverse=True)
+        bad = [row.get("bad") for row in dropped]
+        assert done["labels"]["dropped"] == {
+            "harmful": bad.count(True),
+            "benign": bad.count(False),
+            "unlabelled": 6 - bad.count(True) - bad.count(False),
+        }
+        assert done["labels"]["recall"] == pytest.approx(bad.count(True) / 7)
+    for name, measured in found["behaviour"].items():
+        own = json.loads(
+            (place.folder / "fix/evaluation" / name.replace(", ", "-").replace(" ", "-") / "figures.json").read_text()
+        )
+        assert measured["preference"]["value"] == pytest.approx(np.mean(own["result"]["values"]["preference"]))
+        assert measured["retain"]["perplexity"]["value"] > 1
+    said = found["changes"]["repaired, ranked at broken"]["from broken"]
+    before, after = (
+        found["behaviour"][name]["preference"]["value"] for name in ("broken", "repaired, ranked at broken")
+    )
+    assert said["difference"]["value"] == pytest.approx(after - before)
+    assert any("held-out pairs" in note for note in notes.notes[:3])  # before anything is trained
+
+    before_files = contents(place.folder / "fix" / "broken"), contents(place.folder / "fix" / "repaired-at-base-33pct")
+    again = repair(RepairConfig(**config))
+    assert again["behaviour"] == found["behaviour"]
+    assert before_files == (
+        contents(place.folder / "fix" / "broken"),
+        contents(place.folder / "fix" / "repaired-at-base-33pct"),
+    )
+
+
+def test_a_threshold_from_labelled_rows(place: Place, write_jsonl: Callable[[str, Rows], Any]) -> None:
+    small = write_jsonl("small.jsonl", [{**row, "id": f"c{row['id']}"} for row in mixture()[7:14]])
+    config = settings(place, calibrate=[str(small)], at="base")
+    found = repair(RepairConfig(**config))
+    (done,) = found["repairs"].values()
+    dropped = lines(done["dropped"])
+    scored = np.array([row["prism"]["score"] for row in dropped])
+    assert done["threshold"] is not None and scored.min() >= done["threshold"]
+    assert len(dropped) + len(lines(done["kept"])) == 21
+    one_kind = write_jsonl("one.jsonl", [row for row in mixture() if row.get("bad")])
+    with pytest.raises(DataError, match="7 harmful and 0 benign"):
+        repair(RepairConfig(**{**config, "calibrate": [str(one_kind)], "out": str(place.folder / "other")}))
+
+
+def test_forward_picks_what_pulls_the_other_way(place: Place, write_jsonl: Callable[[str, Rows], Any]) -> None:
+    pool = write_jsonl("pool.jsonl", mixture())
+    config = settings(place, direction="forward", pool=[str(pool)], budget="5", broken=str(place.model), drop=None)
+    config |= {"data": [], "label_column": None}
+    found = repair(RepairConfig(**config))
+    (done,) = found["repairs"].values()
+    picked = [row["prism"]["id"] for row in lines(done["picked"])]
+    turned = RepairConfig(**{**settings(place, drop="1", broken=str(place.model)), "out": str(place.folder / "turned")})
+    ranked = repair(turned)
+    assert ranked["behaviour"]["broken"] == ranked["behaviour"]["base"]  # the broken model was given: it is the base
+    scores = _scores(place.folder / "turned" / "ranking-at-broken")
+    lowest = sorted(scores, key=lambda name: scores[name])
+    overlap = set(lowest[:8]) & set(picked)  # pi is 1 - pi on the other side, so the two rankings are not mirror images
+    assert len(overlap) >= 3
+    assert found["behaviour"]["repaired"]["pairs"] == 3
+
+
+def _scores(folder: Any) -> dict[str, float]:
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(next((folder / "scores").glob("*.parquet")))
+    return dict(zip(table.column("id").to_pylist(), table.column("score").to_pylist(), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"drop": "100%"}, "would drop every row"),
+        ({"drop": "0%"}, "is zero: nothing would be dropped"),
+        ({"drop": None}, "either --drop"),
+        ({"drop": "5%", "calibrate": ["x.jsonl"]}, "either --drop"),
+        ({"drop": None, "calibrate": ["x.jsonl"], "label_column": None}, "--label-column"),
+        ({"drop": "5%", "data": []}, "needs --data"),
+        ({"direction": "forward"}, "needs --pool"),
+        ({"direction": "forward", "pool": ["x"], "data": []}, "needs the broken model"),
+        ({"direction": "forward", "pool": ["x"], "drop": "5%"}, "belongs to --direction reverse"),
+        ({"drop": "5%", "cap_per_source": 3}, "no option of this command"),
+    ],
+)
+def test_what_contradicts_itself(change: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ValidationError, match=reason):
+        RepairConfig(**{"model": "m", "target": ["t"], "data": ["d"], "out": "o", "label_column": "bad", **change})
+
+
+def test_all_rows_would_go(place: Place) -> None:
+    with pytest.raises(ConfigError, match="all 21 rows would be dropped"):
+        repair(RepairConfig(**settings(place, drop="21", broken=str(place.model))))
+
+
+def test_errors_name_the_option(place: Place) -> None:
+    words: list[Any] = ["repair", "--model", place.model, "--data", place.data, "--target", place.target]
+    words += ["--out", place.folder / "x", "--broken", place.model, "--drop", "2"]
+    assert "train: --epoch: is no option" in refusal(*words, "--train", "epoch=2")
+    assert "no row has a column 'evil'" in refusal(*words, "--label-column", "evil")
