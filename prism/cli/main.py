@@ -7,7 +7,21 @@ from typing import Annotated
 import typer
 
 from prism import __version__
-from prism.cli import audit, check, demo, evaluate, explain, export, methods, repair, reweigh, select, train, warmup
+from prism.cli import (
+    audit,
+    check,
+    demo,
+    evaluate,
+    explain,
+    export,
+    methods,
+    repair,
+    reweigh,
+    select,
+    task,
+    train,
+    warmup,
+)
 from prism.cli.options import ManyValues
 from prism.errors import PrismError, first_line
 
@@ -27,6 +41,7 @@ app.command("explain")(explain.command)
 app.command("reweigh")(reweigh.command)
 app.command("train", cls=ManyValues)(train.command)
 app.command("evaluate", cls=ManyValues)(evaluate.command)
+app.command("task")(task.command)
 app.command("warmup", cls=ManyValues)(warmup.command)
 app.command("audit", cls=ManyValues)(audit.command)
 app.command("repair", cls=ManyValues)(repair.command)

@@ -85,7 +85,7 @@ def test_perplexity_of_rows_and_texts_is_over_their_tokens(
             found = [oracle.token_losses(model.network, encoder.row(row)) for row in load_pool(pool_rows)]
             for text in (texts[0]["text"], long):
                 whole = torch.tensor(model.tokenizer(text)["input_ids"])
-                for ids in torch.split(whole, 50):  # type: ignore[no-untyped-call]
+                for ids in torch.split(whole, 50):
                     logits = model.network(input_ids=ids[None]).logits[0, :-1]
                     found.append(torch.nn.functional.cross_entropy(logits, ids[1:], reduction="none"))
         return torch.cat(found)
@@ -117,8 +117,8 @@ def test_a_training_is_evaluated_beside_its_base(job: Job, tmp_path: Path, pool_
     pytest.importorskip("trl")
     from prism.training import TrainConfig, train
 
-    data, target = write_jsonl("sft.jsonl", pool_rows), write_jsonl("t.jsonl", [])
-    pairs = [
+    data = write_jsonl("sft.jsonl", pool_rows)
+    pairs: Rows = [
         {"prompt": r["messages"][0]["content"], "chosen": r["messages"][1]["content"], "rejected": "zzz"}
         for r in pool_rows
     ]
