@@ -76,8 +76,9 @@ def show_summary(summary: dict[str, Any]) -> None:
     facts = Table("rows", *(name.replace("_", " ") for name in rows), title="pool")
     facts.add_row("", *(f"{n:,}" for n in rows.values()))
     console.print(facts)
-    spread = Table("", *target["preference"], title="quantiles")
-    spread.add_row(f"preference of {target['pairs']} pairs", *(f"{v:.3f}" for v in target["preference"].values()))
+    spread = Table("", *summary["score"], title="quantiles")
+    if target["preference"]:  # baselines measure none
+        spread.add_row(f"preference of {target['pairs']} pairs", *(f"{v:.3f}" for v in target["preference"].values()))
     spread.add_row("score", *(f"{v:.3g}" for v in summary["score"].values()))
     console.print(spread)
     pairs = Table("pair", "preference", "prompt", title="most and least preferred pairs")
@@ -85,17 +86,20 @@ def show_summary(summary: dict[str, Any]) -> None:
     for pair in shown.values():
         prompt = " ".join(pair["prompt"].split())
         pairs.add_row(_text(pair["id"]), f"{pair['preference']:.3f}", _text(prompt[:70] + "…" * (len(prompt) > 70)))
-    console.print(pairs)
+    if shown:
+        console.print(pairs)
     title = f"selected: {chosen['rows']:,} rows, {chosen['response_tokens']:,} response tokens"
     console.print(_sources(chosen["sources"], title, chosen["rows"]))
-    console.print(
-        f"predicted first-order gain in K per unit of learning rate: {chosen['gain']:.4g} "
-        f"(a random selection of the same size: {chosen['random_gain']:.4g})",
-        highlight=False,
-    )
+    if chosen["gain"] is not None:
+        console.print(
+            f"predicted first-order gain in K per unit of learning rate: {chosen['gain']:.4g} "
+            f"(a random selection of the same size: {chosen['random_gain']:.4g})",
+            highlight=False,
+        )
     error = summary["engine_error"]
     off = "" if error is None else f", off by {error:.1e} of the scores where it was compared with the exact one"
-    console.print(f"{summary['engine']} engine{off}", highlight=False)
+    engine = _text(summary["engine"])
+    console.print(f"{engine} engine{off}" if target["preference"] else f"scored by {engine}", highlight=False)
     console.print(
         f"{summary['seconds']:.1f} s, {summary['peak_memory_mb']:,} MiB; everything is in {_text(summary['out'])}",
         highlight=False,

@@ -9,6 +9,8 @@ import numpy as np
 import pyarrow.compute as pc
 
 from prism.config import SelectConfig
+from prism.methods.recipe import Recipe
+from prism.methods.table import find_method
 from prism.run.clock import Clock
 from prism.scoring import ScoreTable, quantiles
 from prism.selection import Selection
@@ -16,9 +18,9 @@ from prism.target import MeasuredTarget
 
 
 def summarise(config: SelectConfig, target: MeasuredTarget, selection: Selection, clock: Clock) -> dict[str, Any]:
-    """JSON-ready figures; losses in nats per token, the gain in K per unit of learning rate."""
+    """JSON-ready figures; losses in nats per token, the gain in K per unit of learning rate where it is foretold."""
     scores = selection.scores
-    gain, random_gain = selection.gain()
+    gain, random_gain = selection.gain() if _gains(config) else (None, None)
     tokens = scores.column("response_tokens")
     pi = target.table.column("preference").to_numpy()
     return {
@@ -58,6 +60,18 @@ def summarise(config: SelectConfig, target: MeasuredTarget, selection: Selection
         "phases": {name: round(seconds, 2) for name, seconds in clock.phases.items()},
         "peak_memory_mb": peak_memory_mb(),
     }
+
+
+def _gains(config: SelectConfig) -> bool:
+    """Whether a score is what one step of descent on the row adds to K, to first order: <g_z, g_KL> as it stands."""
+    method = find_method(config.method)
+    if not isinstance(method, Recipe):
+        return False
+    return method.plain and (method.target, method.weight, config.curvature or method.curvature) == (
+        "pair",
+        "prism",
+        "identity",
+    )
 
 
 def notices(target: MeasuredTarget, scores: ScoreTable) -> list[str]:

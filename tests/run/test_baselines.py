@@ -60,6 +60,7 @@ def test_every_baseline_selects_and_is_reused(config: SelectConfig, name: str) -
     assert again.summary["rows"]["reused"] == len(TEXTS)
     best = np.argsort(-table["score"].to_numpy(), kind="stable")[:1]
     assert first.selection.places[0] == best[0]
+    assert first.summary["selection"]["gain"] is None and first.summary["target"]["preference"] == {}
     with pytest.raises(RunError, match="holds another run"):
         run_select(given(config, method="random" if name != "random" else "longest"))
 

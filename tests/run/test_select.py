@@ -78,7 +78,17 @@ def test_the_manifest_tells_what_it_was_made_from(config: SelectConfig) -> None:
         "created", "command", "seed", "git", "python", "platform", "fingerprint", "identity",
     }  # fmt: skip
     identity = manifest["identity"]
-    assert set(identity) == {"model", "tokenizer", "template", "pool", "target", "option", "device", "version"}
+    assert set(identity) == {
+        "model",
+        "tokenizer",
+        "template",
+        "pool",
+        "target",
+        "method",
+        "option",
+        "device",
+        "version",
+    }
     assert identity["device"] == "cpu" and identity["version"]["torch"] == torch.__version__
     assert identity["option"]["dtype"] == "auto" and "budget" not in identity["option"]
     digest = hashlib.sha256(Path(config.pool[0]).read_bytes()).hexdigest()
