@@ -34,7 +34,7 @@ MODES: dict[str, dict[str, list[str]]] = {
 EXACT = ("bergson", "dattri-llm", "kronfluence")  # what a tuning run tries
 FIRST_BUDGET, OTHER_BUDGETS = 2048, (1024, 8192)
 LESS_ROWS = 16  # gradients that it projects together: fewer would cost as much
-OWN_SCORES = ("less:less", "less:unprojected")  # not inner products of gradients: there is nothing to compare
+OWN_SCORES = ("less:less", "less:unprojected", "adam")  # not inner products of gradients: there is nothing to compare
 
 
 @dataclass(frozen=True)
