@@ -96,6 +96,13 @@ def show_summary(summary: dict[str, Any]) -> None:
             f"(a random selection of the same size: {chosen['random_gain']:.4g})",
             highlight=False,
         )
+    if cost := summary["cost"]:
+        console.print(
+            f"{cost['passes']} {'pass' if cost['passes'] == 1 else 'passes'} of {cost['rows_per_second']:,.1f} rows a "
+            f"second; a plain pass of prism does {cost['prism_rows_per_second']:,.1f}: as dear as "
+            f"{cost['prism_passes']} such passes",
+            highlight=False,
+        )
     error = summary["engine_error"]
     off = "" if error is None else f", off by {error:.1e} of the scores where it was compared with the exact one"
     engine = _text(summary["engine"])

@@ -15,6 +15,8 @@ import torch
 from prism.budget import Budget
 from prism.config import SelectConfig
 from prism.data import Pool
+from prism.errors import ConfigError
+from prism.methods.recipe import Recipe
 from prism.progress import Progress, Silent
 from prism.run.clock import Clock
 from prism.run.curvature import is_fitted, kind_of
@@ -30,7 +32,7 @@ from prism.run.trial import PILES, Bench, spread
 from prism.scoring import SHARD_ROWS, ScoreTable
 from prism.sealed import seal
 from prism.selection import select
-from prism.target import MeasuredTarget
+from prism.target import MeasuredTarget, Objective
 
 SAMPLE = PILES * SHARD_ROWS  # rows of the pool that are looked at
 PAIRS = 128
@@ -59,6 +61,11 @@ def estimate_run(config: SelectConfig, progress: Progress | None = None) -> Figu
             folder.check(this, but=MACHINE if folder.finished else ())
             require_pair_scores(config, folder)
             stored = stored_run(folder, job.pool)
+        if stored is None and not (isinstance(job.method, Recipe) and job.method.plain):
+            raise ConfigError(
+                f"--dry-run can't foretell the method {job.method.name}: it knows those with a single pass. "
+                "prism methods tells its cost in passes, and --method prism --dry-run how long a pass takes"
+            )
         if stored is not None and not _lacks_pair_scores(config, folder):
             return _selection_only(config, folder, *stored, clock, scratch)
         folder.check(this)
@@ -93,8 +100,9 @@ def _selection_only(
 def _all_phases(job: Job, folder: RunFiles, clock: Clock, scratch: Path, progress: Progress) -> Figures:
     config, good = job.config, len(job.pool)
     with clock.phase("loading"):
-        model, encoder = load(config, progress)
-    bench = Bench(model, encoder, config, scratch)
+        model, encoder = load(job.scored, progress)
+    objective = job.method.objective if isinstance(job.method, Recipe) else Objective()
+    bench = Bench(model, encoder, config, scratch, objective)
     progress.note("measuring a sample of target and pool")
     measured = _try_target(job, folder, bench, clock)
     read = clock.phases["reading"] / (good + len(job.pool.rejected))
@@ -213,7 +221,7 @@ def _shard_bytes(scores: ScoreTable, good: int, scratch: Path) -> int:
 
 
 def _direction_bytes(measured: MeasuredTarget) -> int:
-    return sum(tensor.nbytes for tensor in measured.direction.tensors.values())
+    return sum(tensor.nbytes for direction in measured.directions.values() for tensor in direction.tensors.values())
 
 
 @contextmanager

@@ -5,12 +5,15 @@ from pathlib import Path
 from typing import Any
 
 from prism.data import Row
-from prism.errors import DataError
+from prism.errors import ConfigError, DataError
+from prism.methods.baselines import Baseline
+from prism.methods.recipe import Recipe
 from prism.progress import Progress, Silent
 from prism.run.curvature import curvature_of
-from prism.run.prepare import load, open_job
+from prism.run.prepare import load, method_of, open_job
 from prism.run.provenance import MACHINE
 from prism.run.pulls import Pulls, pair_pulls
+from prism.run.recipes import part_of
 from prism.run.select import finished_run
 from prism.scoring import ScoreTable
 from prism.scoring.explain import explain
@@ -32,12 +35,15 @@ def explain_rows(
     """The same for several rows, with the model loaded once, and, if asked for, what each target pair contributes."""
     progress = progress or Silent()
     with finished_run(run) as (config, folder, measured, scores):
-        job = open_job(config)
+        method = method_of(folder.identity)
+        if not isinstance(method, Recipe) or not method.plain:
+            raise ConfigError(f"{run} was scored by {config.method}, whose scores don't split by token: {why(method)}")
+        job = open_job(config, method)
         folder.check(job.identity(), but=MACHINE)
         found = _found(run, scores, ids)
-        model, encoder = load(config, progress)
+        model, encoder = load(job.scored, progress)
         samples = [encoder.row(row) for row, _ in found]
-        curvature = curvature_of(job, folder, model, encoder, progress)
+        curvature = curvature_of(job, part_of(job, folder), model, encoder, progress)
         direction = curvature.solve(measured.direction)
         progress.start("tokens", len(ids))
         rows = []
@@ -58,6 +64,17 @@ def explain_rows(
             )
             progress.advance(1, len(sample))
         return rows, pair_pulls(job, model, encoder, measured, curvature, samples, progress) if pulls else None
+
+
+def why(method: Recipe | Baseline) -> str:
+    """Why the scores of a method are no sums over tokens."""
+    if not isinstance(method, Recipe):
+        return "it uses no gradients"
+    if method.candidate_map != "identity":
+        return f"the {method.candidate_map} map is not linear"
+    if method.checkpoints == "all":
+        return "they sum over checkpoints"
+    return "they aggregate over subtasks" if method.aggregate != "mean" else "they are divided by what differs by row"
 
 
 def _found(run: Path, scores: ScoreTable, ids: Sequence[str]) -> list[tuple[Row, float]]:

@@ -5,6 +5,7 @@ import json
 import logging
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,31 @@ DIRECTION = "direction.safetensors"
 PAIR_SCORES = "pairs.parquet"
 CURVATURE = "curvature"
 FRUITS = ("target.parquet", "scores/*.parquet", "checkpoints/*/*.parquet")  # what a run has worked for
+
+
+@dataclass(frozen=True)
+class TargetFiles:
+    """A measured target on disk: its table and its directions belong together, which a digest sees to."""
+
+    path: Path
+    fingerprint: str
+
+    def load(self) -> MeasuredTarget | None:
+        """None where it is not whole or of another run."""
+        try:
+            found = unseal(self.path / "target.parquet", SCHEMA, self.fingerprint, self._direction_digest())
+            return found and MeasuredTarget(found[0], load_directions(self.path / DIRECTION), found[1])
+        except (RunError, OSError):
+            return None
+
+    def save(self, target: MeasuredTarget) -> None:
+        save_directions(self.path / DIRECTION, target.directions, self.fingerprint)
+        path = self.path / "target.parquet"
+        seal(path, target.table, target.rejected, self.fingerprint, self._direction_digest())
+
+    def _direction_digest(self) -> str:
+        with (self.path / DIRECTION).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class RunFiles:
@@ -104,16 +130,7 @@ class RunFiles:
 
     def load_target(self) -> MeasuredTarget | None:
         """The measured target, or None where it is not whole or of another run."""
-        try:
-            found = unseal(self.path / "target.parquet", SCHEMA, self.fingerprint, self._direction_digest())
-            return found and MeasuredTarget(found[0], load_directions(self.path / DIRECTION), found[1])
-        except (RunError, OSError):
-            return None
-
-    def _direction_digest(self) -> str:
-        """Of the direction as it is on disk: it and the table belong together."""
-        with (self.path / DIRECTION).open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return TargetFiles(self.path, self.fingerprint).load()
 
 
 class RunFolder(RunFiles):
@@ -140,6 +157,9 @@ class RunFolder(RunFiles):
                 *path.glob("scores/.*.tmp"),
                 *path.glob("pairs/*/.*.tmp"),
                 *path.glob("curvature/.*.tmp"),
+                *path.glob("checkpoints/*/.*.tmp"),
+                *path.glob("checkpoints/*/curvature/.*.tmp"),
+                *path.glob("groups/.*.tmp"),
             ]:
                 leftover.unlink()
             self._log = logging.FileHandler(path / "run.log", encoding="utf-8", errors="backslashreplace")
@@ -164,9 +184,7 @@ class RunFolder(RunFiles):
             write_whole(self.path / "manifest.json", json.dumps(self.manifest, indent=2) + "\n")
 
     def save_target(self, target: MeasuredTarget) -> None:
-        save_directions(self.path / DIRECTION, target.directions, self.fingerprint)
-        path = self.path / "target.parquet"
-        seal(path, target.table, target.rejected, self.fingerprint, self._direction_digest())
+        TargetFiles(self.path, self.fingerprint).save(target)
 
     def save_rejected(self, rows: Iterable[BadRow]) -> None:
         write_whole(self.path / "rejected.jsonl", (json.dumps(row.as_json()).encode() + b"\n" for row in rows))

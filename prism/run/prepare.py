@@ -89,7 +89,7 @@ def _require_sense(config: SelectConfig, method: Recipe | Baseline) -> list[Chec
     """The checkpoints to score at; raises ConfigError for options that the method has no use for."""
     require_fitting(config, method)
     if isinstance(method, Recipe):
-        if config.pair_scores and not method.plain:
+        if config.pair_scores and (not method.plain or method.target == "dpo"):
             raise ConfigError(f"--pair-scores has no meaning for the method {method.name}: {why_not_pairs(method)}")
         return checkpoints_of(config, method)
     return []

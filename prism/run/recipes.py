@@ -1,16 +1,53 @@
 """A gradient method that takes more than one direction, one checkpoint or one product, in a run folder."""
 
+import math
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
 from prism.data import Encoder
-from prism.errors import ConfigError
+from prism.errors import ModelError
+from prism.methods.baselines.matrix import gather_matrix
+from prism.methods.checkpoints import learning_rate
+from prism.methods.combine import combine
+from prism.methods.moments import load_moments
+from prism.methods.passes import complete, raw_schema, score_groups
 from prism.methods.recipe import Recipe
+from prism.model import Model, find_model
 from prism.progress import Progress
+from prism.run.baselines import MATRIX, WAITING
+from prism.run.checkpoints import Checkpoint
 from prism.run.clock import Clock
-from prism.run.folder import RunFolder
+from prism.run.curvature import curvature_of, kind_of
+from prism.run.folder import RunFolder, TargetFiles
 from prism.run.prepare import Job, load
-from prism.scoring import ScoreTable
-from prism.target import MeasuredTarget
+from prism.run.speed import Speed
+from prism.scoring import SHARD_ROWS, Folder, ScoreTable
+from prism.scoring.assemble import assemble
+from prism.scoring.mapped import AdamMap, CandidateMap, SignMap
+from prism.target import MeasuredTarget, measure_target
 from prism.target.measure import all_losses
 from prism.target.weights import Floats
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one checkpoint leaves in the run folder."""
+
+    checkpoint: Checkpoint
+    path: Path
+    fingerprint: str
+    identity: dict[str, Any]
+
+    @property
+    def target(self) -> TargetFiles:
+        return TargetFiles(self.path, self.fingerprint)
+
+    def shards(self, groups: int) -> Folder:
+        return Folder(self.path, self.fingerprint, raw_schema(groups))
 
 
 def reference_losses(job: Job, encoder: Encoder, progress: Progress) -> Floats | None:
@@ -26,4 +63,144 @@ def reference_losses(job: Job, encoder: Encoder, progress: Progress) -> Floats |
 def score_recipe(
     recipe: Recipe, job: Job, folder: RunFolder, clock: Clock, progress: Progress
 ) -> tuple[MeasuredTarget, ScoreTable]:
-    raise ConfigError(f"the method {recipe.name} can't be scored yet")
+    """Measure the target and score the pool at one checkpoint after another, then combine; what `checkpoints/` holds
+    already is not done again. The target table of the run is that of the last checkpoint."""
+    reference: Floats | None = None
+    measured: MeasuredTarget | None = None
+    reused, rows, speed = 0, len(job.pool), Speed()
+    parts = list(_parts(job, folder))
+    _require_weights(parts)
+    for number, part in enumerate(parts, 1):
+        measured = part.target.load()
+        if measured is not None and complete(part.shards(len(measured.directions)), rows):
+            progress.note(f"reused checkpoint {number} of {len(parts)}")
+            reused += rows
+            continue
+        at = replace(job, config=part.checkpoint.applied(job.config, job.places.tokenizer))
+        if part.checkpoint.path:
+            progress.note(f"checkpoint {number} of {len(parts)}: {part.checkpoint.path}")
+        with clock.phase("loading"):
+            model, encoder = load(at.config, progress)
+        with clock.phase("target"):
+            if measured is None:
+                if reference is None:
+                    reference = reference_losses(job, encoder, progress)
+                measured = measure_target(
+                    model,
+                    job.target,
+                    encoder,
+                    objective=recipe.objective,
+                    reference=reference,
+                    batch_tokens=job.config.batch_tokens,
+                    progress=progress,
+                )
+                part.path.mkdir(parents=True, exist_ok=True)
+                part.target.save(measured)
+            mapping, weight = _map_and_weight(recipe, part, model, len(parts), progress)
+        with clock.phase("target" if kind_of(job) == "identity" else "curvature"):
+            curvature = curvature_of(at, part if part.checkpoint.path else folder, model, encoder, progress)
+            directions = [curvature.solve(direction) for direction in measured.directions.values()]
+        with clock.phase("scoring"), speed.of(len(parts)):
+            done = score_groups(
+                recipe,
+                model,
+                job.pool,
+                directions,
+                encoder,
+                part.shards(len(directions)),
+                mapping=mapping,
+                weight=weight,
+                norms=job.config.gradient_norms,
+                engine=job.config.engine,
+                batch_tokens=job.config.batch_tokens,
+                progress=progress,
+            )
+        reused += done
+        if number == len(parts) and not done:
+            with clock.phase("comparison"):
+                speed.compare(model, job, encoder, directions[0])
+    assert measured is not None
+    folder.save_target(measured)
+    with clock.phase("combining"):
+        scores = _combined(recipe, job, folder, parts, list(measured.directions))
+    scores = replace(scores, details={**scores.details, "reused": reused // len(parts), "cost": speed.told(scores)})
+    folder.save_rejected(chain(measured.rejected, scores.rejected))
+    return measured, scores
+
+
+def _combined(recipe: Recipe, job: Job, folder: RunFolder, parts: list[Part], groups: list[str]) -> ScoreTable:
+    rows = len(job.pool)
+    shards = math.ceil(rows / SHARD_ROWS)
+    waiting = Folder(folder.path / WAITING, folder.fingerprint, raw_schema(len(groups))) if groups != [""] else None
+    combine(recipe, [part.shards(len(groups)) for part in parts], shards, folder.shards(), waiting)
+    if waiting is not None:
+        gather_matrix(folder.path / MATRIX, folder.fingerprint, groups, waiting, shards)
+        shutil.rmtree(folder.path / WAITING)
+    details = {"good": rows, "read": rows + len(job.pool.rejected)}
+    return assemble(folder.shards(), shards, job.pool, details)
+
+
+def part_of(job: Job, folder: RunFolder) -> Part:
+    """The only checkpoint of a job, whose files lie in the run folder itself."""
+    (checkpoint,) = job.checkpoints
+    return Part(checkpoint, folder.path, folder.fingerprint, _identity(job, checkpoint, folder))
+
+
+def _parts(job: Job, folder: RunFolder) -> Iterator[Part]:
+    for number, checkpoint in enumerate(job.checkpoints, 1):
+        place = folder.path / "checkpoints" / f"{number:03d}"
+        yield Part(checkpoint, place, folder.fingerprint, _identity(job, checkpoint, folder))
+
+
+def _identity(job: Job, checkpoint: Checkpoint, folder: RunFolder) -> dict[str, Any]:
+    """What the run was made from, with the checkpoint in the model's place."""
+    if checkpoint.path is None:
+        return folder.identity
+    at = checkpoint.applied(job.config, job.places.tokenizer)
+    places = find_model(
+        at.model, at.adapter, tokenizer=at.tokenizer, revision=at.revision, allow_pickle=at.allow_pickle
+    )
+    return {**folder.identity, **places.fingerprints()}
+
+
+def _require_weights(parts: list[Part]) -> None:
+    """Raises ModelError where some checkpoints tell their learning rate and others don't: they can't be summed."""
+    if len(parts) < 2:
+        return
+    silent = [p.checkpoint.path for p in parts if p.checkpoint.path and _rate(p.checkpoint.path) is None]
+    if 0 < len(silent) < len(parts):
+        raise ModelError(
+            f"the learning rate of {silent[0]} is nowhere to be read, but that of other checkpoints is: they can't be "
+            "summed. Put a warmup.json beside it (docs/checkpoints.md)"
+        )
+
+
+def _rate(path: Path) -> float | None:
+    rate = learning_rate(path)
+    return None if rate.source.startswith("nowhere") else rate.value
+
+
+def _map_and_weight(
+    recipe: Recipe, part: Part, model: Model, count: int, progress: Progress
+) -> tuple[CandidateMap | None, float]:
+    """The candidate map at a checkpoint, and what it weighs: its learning rate where there are several, or the recipe
+    sums over all of those that are given."""
+    path = part.checkpoint.path
+    mapping: CandidateMap | None = None
+    weight, source = 1.0, ""
+    if path is not None and recipe.checkpoints == "all":
+        rate = learning_rate(path)
+        weight, source = rate.value, rate.source
+    if recipe.candidate_map == "sign":
+        mapping = SignMap()
+    elif recipe.candidate_map == "adam":
+        assert path is not None
+        moments = load_moments(path, model)
+        for notice in moments.notices:
+            progress.note(notice)
+        if recipe.checkpoints == "all":
+            weight, source = moments.learning_rate, moments.rate_from
+        mapping = AdamMap(moments)
+    if source:
+        progress.note(f"the checkpoint weighs {weight:g}, its learning rate ({source})")
+    return mapping, weight

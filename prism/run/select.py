@@ -25,7 +25,7 @@ from prism.run.others import options_of
 from prism.run.pairs import add_pair_scores, require_pair_scores
 from prism.run.prepare import Job, load, open_job
 from prism.run.provenance import MACHINE, circumstances, numbered
-from prism.run.recipes import reference_losses, score_recipe
+from prism.run.recipes import part_of, reference_losses, score_recipe
 from prism.run.summary import notices, summarise
 from prism.scoring import ScoreTable, score_pool, stored_scores
 from prism.selection import Selection, select
@@ -201,7 +201,7 @@ def _measure_and_score(
         else:
             progress.note(f"reused the measured target of {measured.table.num_rows} pairs")
     with clock.phase("target" if kind_of(job) == "identity" else "curvature"):
-        direction = curvature_of(job, folder, model, encoder, progress).solve(measured.direction)
+        direction = curvature_of(job, part_of(job, folder), model, encoder, progress).solve(measured.direction)
     with clock.phase("scoring"):
         scores = score_pool(
             model,

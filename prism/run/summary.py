@@ -54,6 +54,8 @@ def summarise(config: SelectConfig, target: MeasuredTarget, selection: Selection
             "random_gain": random_gain,
             "notices": list(selection.notices),
         },
+        "method": config.method,
+        "cost": scores.details.get("cost"),
         "engine": scores.details["engine"],
         "engine_error": scores.details["error"],
         "seconds": round(clock.total, 2),

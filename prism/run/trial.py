@@ -4,7 +4,7 @@ import math
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,7 +13,7 @@ from prism.data import Encoder, Pair, Pool, Row, Rows, Target, plan_batches
 from prism.errors import RowError
 from prism.model import Model
 from prism.scoring import SHARD_ROWS, Chosen, Folder, ScoreTable, Shard, choose_engine, first_encoded, score_pool
-from prism.target import Direction, MeasuredTarget, encode_pairs, measure_target, pair_lengths
+from prism.target import Direction, MeasuredTarget, Objective, encode_pairs, measure_target, pair_lengths
 
 T = TypeVar("T", Row, Pair)
 PILES = 5
@@ -84,11 +84,19 @@ class Bench:
     encoder: Encoder
     config: SelectConfig
     scratch: Path
+    objective: Objective = field(default_factory=Objective)
 
     def target(self, target: Target, part: Target) -> TargetTrial:
         """Measure `part` of a target, and tell from it how long all of it takes."""
         watch, began = Watch(), time.monotonic()
-        measured = measure_target(self.model, part, self.encoder, batch_tokens=self.config.batch_tokens, progress=watch)
+        measured = measure_target(
+            self.model,
+            part,
+            self.encoder,
+            objective=self.objective,
+            batch_tokens=self.config.batch_tokens,
+            progress=watch,
+        )
         seconds = time.monotonic() - began
         tokens = sum(pair_lengths(encode_pairs(part, self.encoder)[1]))
         (first, first_tokens), (last, _) = watch.done[0], watch.done[-1]
