@@ -10,6 +10,7 @@ from prism import __version__
 from prism.cli import (
     audit,
     check,
+    compare,
     demo,
     evaluate,
     explain,
@@ -44,6 +45,7 @@ app.command("evaluate", cls=ManyValues)(evaluate.command)
 app.command("task")(task.command)
 app.command("warmup", cls=ManyValues)(warmup.command)
 app.command("audit", cls=ManyValues)(audit.command)
+app.command("compare")(compare.command)
 app.command("repair", cls=ManyValues)(repair.command)
 app.command("demo")(demo.command)
 

@@ -1,0 +1,157 @@
+"""Run the cells of a grid: score once, select, train, evaluate; what is there already is not done again."""
+
+import logging
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from prism.errors import PrismError, first_line
+from prism.experiments.experiment import Method, in_tokens
+from prism.experiments.grid import Cell, Grid
+from prism.experiments.steps import evaluated, fine_tuned
+from prism.experiments.work import kept, once
+from prism.methods.recipe import Recipe
+from prism.methods.table import find_method
+from prism.model.memory import make_room
+from prism.progress import Progress
+from prism.run.select import Run, run_select
+from prism.training.folder import read_record
+from prism.training.warmup import warmup
+
+log = logging.getLogger("prism")
+RESULT = "result.json"
+Result = dict[str, Any]
+
+
+class Runner:
+    """Runs cells one after another. A cell that fails says why in its result, and is tried again by the next run."""
+
+    def __init__(self, grid: Grid, progress: Progress) -> None:
+        self.grid, self.progress = grid, progress
+        self._failed: dict[Path, Exception] = {}  # scores that could not be had: other cells need not try again
+
+    def done(self, cell: Cell) -> bool:
+        """Whether the result of a cell is there."""
+        return kept(self.grid.cell_folder(cell) / RESULT, self.grid.inputs(cell))
+
+    def run(self, cell: Cell) -> Result:
+        """JSON-ready: `status` ("done" or "failed", then `why`), what was trained on, figures, seconds."""
+        about = {"method": cell.method.name, "budget": cell.budget, "seed": cell.seed}
+        folder = self.grid.cell_folder(cell)
+        try:
+            result = once(folder / RESULT, self.grid.inputs(cell), lambda: self._make(cell, folder))
+        except Exception as error:
+            log.error("%s failed: %s", cell.label, error, exc_info=not isinstance(error, PrismError))
+            why = str(error) if isinstance(error, PrismError) else f"{type(error).__name__}: {first_line(error)}"
+            self.progress.note(f"{cell.label} failed: {why}")
+            return {**about, "status": "failed", "why": why}
+        finally:
+            make_room()
+        return {**about, "status": "done", **result}
+
+    def _make(self, cell: Cell, folder: Path) -> Result:
+        e = self.grid.experiment
+        config = e.settings(str(folder))
+        self.progress.note(f"cell {cell.label}")
+        if cell.method.name == "none":
+            measured = self._evaluate(self.grid.base, folder, config)
+            return {"rows": 0, "response_tokens": 0, "seconds": {}, **measured}
+        seconds: dict[str, float] = {}
+        chosen: Result = {}
+        data: list[str | Path] = list(e.pool)
+        if cell.method.selects:
+            data, chosen = self._select(cell, folder)
+        assert cell.seed is not None
+        place = fine_tuned(self.grid.base, data, folder / "model", config, e.train, self.progress, seed=cell.seed)
+        record = read_record(folder / "model")
+        assert record is not None
+        seconds["train"] = record["seconds"]
+        start = time.monotonic()
+        measured = self._evaluate(place, folder, config)
+        seconds["evaluate"] = time.monotonic() - start
+        if not e.keep_models:
+            shutil.rmtree(folder / "model")
+        trained = {name: record[name] for name in ("steps", "tokens_seen", "loss_first", "loss_last")}
+        rows = {name: record["data"][name] for name in ("rows", "response_tokens")}
+        return {**rows, **chosen, "training": trained, "seconds": seconds, **measured}
+
+    def _evaluate(self, place: Any, folder: Path, config: Any) -> Result:
+        e = self.grid.experiment
+        return evaluated(place, e.held_out, e.retain, folder / "evaluation", config, e.evaluate, self.progress)
+
+    def _select(self, cell: Cell, folder: Path) -> tuple[list[str | Path], Result]:
+        assert cell.seed is not None
+        run = self._scored(cell.method, cell.seed, cell.budget)
+        selection = run.selection
+        folder.mkdir(parents=True, exist_ok=True)
+        selection.save(folder / "selected.jsonl")
+        gain, random_gain = selection.gain()
+        return [folder / "selected.jsonl"], {
+            "sources": selection.sources(),
+            "gain": gain,
+            "random_gain": random_gain,
+            "pool_rows": len(selection.scores),
+            "pool_tokens": int(selection.scores.column("response_tokens").sum(dtype=np.int64)),
+            "notices": list(selection.notices),
+        }
+
+    def _scored(self, method: Method, seed: int, budget: str) -> Run:
+        """The scores of a method, with `budget` selected of them."""
+        folder = self.grid.scores_folder(method, seed)
+        if folder in self._failed:
+            raise self._failed[folder]
+        try:
+            return self._scoring(method, seed, budget, folder)
+        except Exception as error:
+            self._failed[folder] = error
+            raise
+
+    def _scoring(self, method: Method, seed: int, budget: str, folder: Path) -> Run:
+        e = self.grid.experiment
+        changes: dict[str, Any] = {"seed": seed if method.by_seed else 0}
+        begin = time.monotonic()
+        if method.warms_up:
+            place = self.grid.warmup_folder(method, seed)
+            once(
+                place.with_suffix(".json"),
+                {},
+                _timed(lambda: warmup(e.warming(method, str(place), seed), self.progress)),
+            )
+            changes["checkpoints"] = [str(place)]
+        settings = e.scoring(method, str(folder), budget="1", **changes)
+        first = not (folder / "summary.json").exists()
+        run = run_select(settings, self.progress)
+        if first:
+            cost = {"seconds": time.monotonic() - begin, "tokens": _tokens(method, run, changes)}
+            once(self.cost_file(method, seed), {}, lambda: {**cost, "reused_rows": run.summary["rows"]["reused"]})
+        tokens = int(run.selection.scores.column("response_tokens").sum(dtype=np.int64))
+        return run_select(settings.model_copy(update={"budget": in_tokens(budget, tokens)}), self.progress)
+
+    def cost_file(self, method: Method, seed: int) -> Path:
+        """What the scores of a method took, warm-up included."""
+        folder = self.grid.scores_folder(method, seed)
+        return folder.with_name(f"{folder.name}.cost.json")
+
+
+def _timed(make: Callable[[], Any]) -> Callable[[], Result]:
+    def run() -> Result:
+        start = time.monotonic()
+        make()
+        return {"seconds": time.monotonic() - start}
+
+    return run
+
+
+def _tokens(method: Method, run: Run, changes: Result) -> int:
+    """Tokens of the pool that went through the model, at every checkpoint."""
+    found = find_method(method.method)
+    if not isinstance(found, Recipe):
+        passes = int(found.needs_model)
+    else:
+        places = [Path(place) for place in changes.get("checkpoints", [])]
+        passes = sum(max(1, len(list(place.glob("checkpoint-*")))) for place in places) or 1
+    return passes * int(run.selection.scores.column("tokens").sum(dtype=np.int64))

@@ -1,0 +1,131 @@
+"""`prism compare`: a grid of methods, budgets and seeds, run and summed up."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from prism.data import open_pool, open_target
+from prism.experiments.cells import Runner
+from prism.experiments.compare_report import markdown
+from prism.experiments.contrast import MEASURES, summarise
+from prism.experiments.experiment import Experiment
+from prism.experiments.figures import draw
+from prism.experiments.grid import Cell, Grid
+from prism.experiments.statistics import plain
+from prism.experiments.work import once, save_json, workplace
+from prism.files import write_whole
+from prism.progress import Progress, Silent
+from prism.training import find_overlap
+
+COLUMNS = pa.schema(
+    [
+        ("method", pa.string()), ("budget", pa.string()), ("seed", pa.int64()), ("status", pa.string()),
+        ("why", pa.string()), ("rows", pa.int64()), ("response_tokens", pa.int64()), ("pairs", pa.int64()),
+        *((name, pa.float64()) for name in MEASURES), ("retain_perplexity", pa.float64()), ("gain", pa.float64()),
+        ("steps", pa.int64()), ("loss_last", pa.float64()), ("train_seconds", pa.float64()),
+        ("evaluate_seconds", pa.float64()), ("folder", pa.string()),
+    ]
+)  # fmt: skip
+
+
+def plan(experiment: Experiment) -> list[dict[str, Any]]:
+    """The cells and whether each is done already; nothing is written or loaded."""
+    runner = Runner(Grid(experiment, Path(experiment.out).expanduser().absolute()), Silent())
+    return [
+        {"method": c.method.name, "budget": c.budget, "seed": c.seed, "done": runner.done(c)}
+        for c in runner.grid.cells()
+    ]
+
+
+def compare(experiment: Experiment, progress: Progress | None = None) -> dict[str, Any]:
+    """Run what is not done yet, and sum up: `cells.parquet`, `summary.json`, `compare.md` and figures in the folder.
+
+    A cell that fails takes no other down: its row says why, and `failed` counts such.
+
+    Raises:
+        PrismError: nothing can be run at all, such as where the base or the data are missing.
+    """
+    progress = progress or Silent()
+    with workplace(Path(experiment.out), "compare", experiment.seeds[0]) as folder:
+        experiment.save(folder / "experiment.yaml", "compare")
+        grid = Grid(experiment, folder)
+        cells = list(grid.cells())
+        overlap = _overlap(grid, progress)
+        runner = Runner(grid, progress)
+        done = sum(runner.done(cell) for cell in cells)
+        progress.note(f"{len(cells)} cells, of which {done} are done")
+        results = [(cell, runner.run(cell)) for cell in cells]
+        found: dict[str, Any] = plain(
+            {
+                "out": str(folder),
+                "name": folder.name,
+                "base": experiment.model,
+                "pool": experiment.pool,
+                "target": experiment.target,
+                "held_out": experiment.held_out,
+                "seeds": experiment.seeds,
+                "train": experiment.train,
+                "overlap": overlap,
+                "cells": len(cells),
+                "failed": sum(result["status"] == "failed" for _, result in results),
+                "failures": [_failure(cell, result) for cell, result in results if result["status"] == "failed"],
+                "costs": _costs(runner, cells),
+                **summarise([result for _, result in results], experiment.against),
+            }
+        )
+        found["figures"] = draw(found, folder)
+        save_json(folder / "summary.json", found)
+        _write_cells(folder / "cells.parquet", grid, results)
+        write_whole(folder / "compare.md", markdown(found))
+    return found
+
+
+def _overlap(grid: Grid, progress: Progress) -> dict[str, Any]:
+    """What the pool holds of the held-out pairs, said before anything is trained."""
+    e = grid.experiment
+    pool = open_pool(e.pool, columns=e.columns)
+    pairs = open_target(e.held_out, columns=e.target_columns)
+    pool.require_rows("pool")
+    pairs.require_rows("held-out set")
+    inputs = {"pool": list(pool.fingerprints.values()), "pairs": list(pairs.fingerprints.values())}
+
+    def make() -> dict[str, Any]:
+        overlap = find_overlap(pool, pairs)
+        return {**overlap.as_json(), "notice": overlap.notice()}
+
+    found = once(grid.folder / "overlap.json", inputs, make)
+    progress.note(found["notice"])
+    return found
+
+
+def _failure(cell: Cell, result: dict[str, Any]) -> dict[str, Any]:
+    return {"cell": cell.label, "why": result["why"]}
+
+
+def _costs(runner: Runner, cells: list[Cell]) -> dict[str, Any]:
+    """Per method, what its scores took at the first seed that has them."""
+    costs: dict[str, Any] = {}
+    for cell in cells:
+        if cell.method.selects and cell.method.name not in costs and cell.seed is not None:
+            file = runner.cost_file(cell.method, cell.seed)
+            if file.exists():
+                costs[cell.method.name] = json.loads(file.read_text(encoding="utf-8"))["result"]
+    return costs
+
+
+def _write_cells(path: Path, grid: Grid, results: list[tuple[Cell, dict[str, Any]]]) -> None:
+    rows = []
+    for cell, r in results:
+        row: dict[str, Any] = {name: r.get(name) for name in COLUMNS.names}
+        if r["status"] == "done":
+            row |= {name: r[name]["value"] for name in MEASURES}
+            row["retain_perplexity"] = r["retain"]["perplexity"]["value"] if r["retain"] else None
+            row |= {name: r.get("training", {}).get(name) for name in ("steps", "loss_last")}
+            row |= {f"{name}_seconds": r["seconds"].get(name) for name in ("train", "evaluate")}
+        rows.append({**row, "folder": grid.cell_folder(cell).name})
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.Table.from_pylist(rows, COLUMNS), sink)
+    write_whole(path, sink.getvalue().to_pybytes())

@@ -1,0 +1,107 @@
+"""The cells of a comparison, and what each is a function of."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from prism.data import open_pool, open_target
+from prism.experiments.experiment import Experiment, Method
+from prism.experiments.steps import Place
+from prism.experiments.work import digest
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training and its evaluation; `budget` is empty for the base and the whole pool."""
+
+    method: Method
+    budget: str
+    seed: int | None
+
+    @property
+    def label(self) -> str:
+        """What it is called in the log."""
+        seed = [] if self.seed is None else [f"seed {self.seed}"]
+        return ", ".join([self.method.name, *([self.budget] if self.budget else []), *seed])
+
+
+class Grid:
+    """All cells of an experiment in `folder`, and the folders of their scores and results, named by fingerprints of
+    what they are functions of: a changed experiment finds what it shares with the one before."""
+
+    def __init__(self, experiment: Experiment, folder: Path) -> None:
+        self.experiment, self.folder = experiment, folder
+
+    def cells(self) -> Iterator[Cell]:
+        """Method by method, so that its scores are made once."""
+        for method in self.experiment.methods:
+            seeds: list[int | None] = list(method.seeds or self.experiment.seeds)
+            if method.name == "none":
+                yield Cell(method, "", None)
+                continue
+            budgets = (method.budgets or self.experiment.budgets) if method.selects else [""]
+            yield from (Cell(method, budget, seed) for seed in seeds for budget in budgets)
+
+    @cached_property
+    def base(self) -> Place:
+        e = self.experiment
+        return Place(e.model, e.adapter, e.tokenizer, e.revision)
+
+    @cached_property
+    def _data(self) -> dict[str, list[str]]:
+        e = self.experiment
+        return {
+            "pool": list(open_pool(e.pool, columns=e.columns).fingerprints.values()),
+            "target": list(open_target(e.target, columns=e.target_columns).fingerprints.values()),
+            "held_out": list(open_target(e.held_out, columns=e.target_columns).fingerprints.values()),
+            "retain": list(open_pool(e.retain).fingerprints.values()) if e.retain else [],
+        }
+
+    def warmup_folder(self, method: Method, seed: int) -> Path:
+        """Shared by methods that warm up alike."""
+        fields = self.experiment.warming(method, "out", seed).model_dump(mode="json")
+        key = digest({**fields, "pool": self._data["pool"], "model": self.base.fingerprints})
+        return self.folder / "warmups" / f"seed{seed}-{key[:8]}"
+
+    def scores_folder(self, method: Method, seed: int) -> Path:
+        """Of the scoring run of a method; one for all seeds unless its scores differ by seed."""
+        seed = seed if method.by_seed else 0
+        return (
+            self.folder / "scores" / f"{method.name}{f'-seed{seed}' * method.by_seed}-{self._scores_key(method, seed)}"
+        )
+
+    def _scores_key(self, method: Method, seed: int) -> str:
+        config = self.experiment.scoring(method, "out", seed=seed)
+        fields = {**config.stage("scoring"), "method": config.method, "checkpoints": config.checkpoints}
+        fields |= {name: self._data[name] for name in ("pool", "target")}
+        fields |= {"model": self.base.fingerprints}
+        if method.warms_up:
+            fields["warmup"] = self.warmup_folder(method, seed).name
+        return digest(fields)[:8]
+
+    def inputs(self, cell: Cell) -> dict[str, Any]:
+        """All that a cell's result is a function of."""
+        e = self.experiment
+        found: dict[str, Any] = {
+            "model": self.base.fingerprints,
+            "held_out": self._data["held_out"],
+            "retain": self._data["retain"],
+            "columns": [e.columns, e.target_columns],
+            "select": {n: v for n, v in e.select.items() if n in ("max_length", "plain", "responses", "dtype")},
+            "evaluate": e.evaluate,
+        }
+        if cell.method.name != "none":
+            found |= {"pool": self._data["pool"], "train": e.train, "seed": cell.seed}
+        if cell.method.selects:
+            assert cell.seed is not None
+            config = e.scoring(cell.method, "out")
+            found |= {"scores": self.scores_folder(cell.method, cell.seed).name, "budget": cell.budget}
+            found |= {"selection": {n: v for n, v in config.stage("selection").items() if n != "budget"}}
+        return found
+
+    def cell_folder(self, cell: Cell) -> Path:
+        budget = f"-{cell.budget.replace('%', 'pct').replace(' ', '')}" if cell.budget else ""
+        seed = "" if cell.seed is None else f"-seed{cell.seed}"
+        return self.folder / "cells" / f"{cell.method.name}{budget}{seed}-{digest(self.inputs(cell))[:8]}"

@@ -1,0 +1,118 @@
+"""`prism compare` end to end: shared scores, cells that fail, a kill in the middle, and what is written."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from prism.errors import ConfigError
+from prism.experiments.compare import compare, plan
+from prism.experiments.experiment import in_tokens, load_experiment
+from prism.experiments.steps import fine_tuned
+from tests.cli.command import prism, refusal
+from tests.experiments.conftest import Place
+from tests.run.test_select import Notes
+
+
+def write(place: Place, **changes: Any) -> Path:
+    fields: dict[str, Any] = {
+        "model": str(place.model),
+        "pool": str(place.data),
+        "target": str(place.target),
+        "held_out": str(place.held_out),
+        "methods": ["random", {"name": "top", "method": "prism"}, "none"],
+        "budgets": ["30%"],
+        "seeds": 2,
+        "train": {"epochs": 1, "full": True, "learning_rate": 0.001},
+        **changes,
+    }
+    path = place.folder / "experiment.yaml"
+    path.write_text(yaml.safe_dump({name: value for name, value in fields.items() if value is not None}))
+    return path
+
+
+def test_a_killed_comparison_goes_on(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = {"name": "lost", "method": "prism", "checkpoints": ["nowhere"]}
+    file = write(place, methods=["random", {"name": "top", "method": "prism"}, broken, "full", "none"])
+    experiment = load_experiment(file, {"out": str(place.folder / "cmp")})
+    trained: list[str] = []
+
+    def counted(base: Any, data: Any, out: Path, *rest: Any, **named: Any) -> Any:
+        trained.append(out.parent.name.rpartition("-")[0])
+        if len(trained) == 3:
+            raise KeyboardInterrupt
+        return fine_tuned(base, data, out, *rest, **named)
+
+    monkeypatch.setattr("prism.experiments.cells.fine_tuned", counted)
+    with pytest.raises(KeyboardInterrupt):
+        compare(experiment)
+    assert [cell["done"] for cell in plan(experiment)] == [True, True, *[False] * 7]
+    notes = Notes()
+    found = compare(experiment, notes)
+    assert trained == ["random-30pct-seed0", "random-30pct-seed1", "top-30pct-seed0", "top-30pct-seed0",
+                       "top-30pct-seed1", "full-seed0", "full-seed1"]  # fmt: skip
+    assert (found["cells"], found["failed"]) == (9, 2)
+    assert "nowhere" in found["failures"][0]["why"]
+    assert any("9 cells, of which 2 are done" in note for note in notes.notes)
+
+    folder = place.folder / "cmp"
+    assert len(list((folder / "scores").glob("top-*/scores"))) == 1  # shared by both seeds
+    assert len(list((folder / "scores").glob("random-*/scores"))) == 2
+    assert not list((folder / "cells").glob("*/model"))
+    rows = pq.read_table(folder / "cells.parquet").to_pylist()
+    assert [row["status"] for row in rows].count("failed") == 2
+    assert {row["rows"] for row in rows if row["method"] in ("random", "top")} == {6}
+    assert {row["rows"] for row in rows if row["method"] == "full"} == {21}
+    mean = {m["method"]: m["preference"]["value"] for m in found["methods"]}
+    both = [row["preference"] for row in rows if row["method"] == "top"]
+    assert mean["top"] == pytest.approx(sum(both) / 2)
+    text = (folder / "compare.md").read_text()
+    assert "cells that failed" in text and "## What to know" in text
+    for name in ("preference", "differences"):
+        assert (folder / f"{name}.png").stat().st_size > 1000 and (folder / f"{name}.svg").exists()
+
+    again = prism("compare", file, "--out", folder, "--json")
+    assert again.code == 1  # two cells still fail
+    assert json.loads(again.out)["methods"] == found["methods"]
+    shown = prism("compare", file, "--out", folder, "--dry-run")
+    assert shown.code == 0 and "2 of 9 to do" in shown.out
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"methods": ["prizm"]}, "methods.0 (prizm): there is no method 'prizm'"),
+        ({"methods": ["prism", "prism"]}, "prism is there twice"),
+        ({"methods": [{"name": "a b", "method": "prism"}]}, "methods.0.name: 'a b' names files"),
+        ({"methods": [{"name": "a", "method": "prism", "curvature": "round"}]}, "methods.0 (a): --curvature"),
+        ({"methods": [{"name": "a", "method": "prism", "budgets": ["most"]}]}, "methods.0.budgets"),
+        ({"budgets": ["0%"]}, "budgets: budget '0%' is zero"),
+        ({"seeds": "many"}, "seeds: 'many' is neither"),
+        ({"seeds": 0}, "seeds: 0: seeds are"),
+        ({"held_out": None}, "held_out: is required"),
+        ({"metods": ["prism"]}, "metods: is no key of an experiment"),
+        ({"select": {"budgett": 3}}, "--budgett: is no option"),
+    ],
+)
+def test_malformed_files_are_refused_by_key(place: Place, change: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        load_experiment(write(place, **change), {})
+    assert reason in str(error.value)
+
+
+def test_what_is_no_experiment(tmp_path: Path) -> None:
+    file = tmp_path / "e.yaml"
+    file.write_text("- a\n- b")
+    assert "must be a mapping" in refusal("compare", file)
+    file.write_text("a: [")
+    assert "can't be read" in refusal("compare", file)
+    assert "can't be read" in refusal("compare", tmp_path / "nowhere.yaml")
+
+
+def test_shares_of_the_tokens() -> None:
+    assert in_tokens("5% tok", 1000) == "50 tok"
+    assert in_tokens("0.01% tokens", 100) == "1 tok"
+    assert in_tokens("5%", 1000) == "5%"
