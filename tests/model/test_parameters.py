@@ -135,9 +135,10 @@ def test_what_can_not_be_chosen() -> None:
 def test_quantised_weights_carry_no_gradient() -> None:
     network = tiny_llama(64)
     network.lm_head.weight = nn.Parameter(network.lm_head.weight.to(torch.int8), requires_grad=False)
-    assert "lm_head.weight" not in choose_parameters(network, "all")
-    with pytest.raises(ModelError, match="none is in floating point"):
-        choose_parameters(network, "lm_head")
+    assert "lm_head.weight" not in choose_parameters(network, "linear")
+    for which in ("all", "lm_head"):
+        with pytest.raises(ModelError, match=rf"parameters '{which}': lm_head.weight \(torch.int8\) is quantised, and"):
+            choose_parameters(network, which)
 
 
 def test_a_model_without_decoder_layers() -> None:
