@@ -314,3 +314,20 @@ def test_rates_from_wherever_there_are_some(adapted: Any, tmp_path: Path) -> Non
     (checkpoint / "trainer_state.json").write_text("{")
     with pytest.raises(ModelError, match=r"trainer_state\.json can't be read"):
         load_moments(checkpoint, model)
+
+
+@pytest.mark.parametrize("grouping", ["norms-decay", "one-group"])
+def test_groups_of_other_trainers(grouping: str, tokenizer: Any, samples: Any, tmp_path: Path) -> None:
+    """Before transformers knew norms by their names, those of Llama had weight decay; others have one group."""
+    network = tiny_llama(len(tokenizer), attention_bias=True)
+    model = Model(network, tokenizer, "all")
+    names = list(model.parameters)
+    plain = [n for n in names if grouping == "one-group" or not n.endswith("bias")]
+    groups = [{"params": [model.parameters[n] for n in part]} for part in (plain, [n for n in names if n not in plain])]
+    optimizer = torch.optim.AdamW([g for g in groups if g["params"]], lr=1e-3)
+    ids = torch.from_numpy(samples[1].ids)[None]
+    with model.requiring_grad(), torch.enable_grad():
+        network(input_ids=ids, labels=ids).loss.backward()
+    optimizer.step()
+    held = {name: dict(optimizer.state[p]) for name, p in model.parameters.items()}
+    same(load_moments(save(tmp_path, optimizer.state_dict()), model), held, names)
