@@ -16,7 +16,7 @@ from prism.evaluation.config import EvaluateConfig
 from prism.evaluation.preference import PairLosses, measure_pairs
 from prism.evaluation.retain import RetainLosses, measure_retained
 from prism.evaluation.subject import Subject, subjects_of
-from prism.evaluation.tasks import TaskScores, require_lm_eval, run_tasks, task_figures
+from prism.evaluation.tasks import TaskScores, check_tasks, run_tasks, task_figures
 from prism.files import write_whole
 from prism.model.memory import make_room
 from prism.progress import Progress, Silent
@@ -62,7 +62,7 @@ def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> Report
     }
     checks = read_checks(config.generate, config.on_bad_row) if config.generate else None
     if config.tasks:
-        require_lm_eval()
+        check_tasks(config.tasks)
     ours = _measure(config, subject, targets, checks, None, progress)
     theirs = None if base is None else _measure(config, base, targets, checks, ours.dtype, progress)
     report = _report(config, ours, theirs, targets)

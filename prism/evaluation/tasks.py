@@ -7,6 +7,7 @@ import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -61,17 +62,9 @@ def run_tasks(
     require_lm_eval()
     from lm_eval.evaluator import simple_evaluate
     from lm_eval.models.huggingface import HFLM
-    from lm_eval.tasks import TaskManager
 
     with tempfile.TemporaryDirectory() as scratch, _silence():
-        specs, notes = [], {}
-        for task in tasks:
-            spec, name, said = _spec(task, Path(scratch))
-            specs.append(spec)
-            notes[name] = said
-        manager = TaskManager(include_defaults=any(isinstance(spec, str) for spec in specs))
-        if unknown := [s for s in specs if isinstance(s, str) and s not in manager.all_tasks]:
-            raise ConfigError(f"--tasks {unknown[0]}: neither a file nor a task that lm-evaluation-harness knows")
+        specs, notes, manager = _prepared(tasks, Path(scratch))
         cached = model.network.config.use_cache
         try:
             loaded = HFLM(
@@ -103,6 +96,35 @@ def run_tasks(
         name: _scores(metrics, found["samples"].get(name, []), notes.get(name, []))
         for name, metrics in found["results"].items()
     }
+
+
+def check_tasks(tasks: Sequence[str]) -> None:
+    """Raises what `run_tasks` would raise of tasks that are none, before anything is loaded."""
+    require_lm_eval()
+    with tempfile.TemporaryDirectory() as scratch, _silence():
+        _prepared(tasks, Path(scratch))
+
+
+def _prepared(tasks: Sequence[str], scratch: Path) -> tuple[list[Any], dict[str, list[str]], Any]:
+    """(names and configs of tasks, what there is to say of each, lm-eval's manager of tasks)."""
+    specs: list[Any] = []
+    notes: dict[str, list[str]] = {}
+    for task in tasks:
+        spec, name, said = _spec(task, scratch)
+        specs.append(spec)
+        notes[name] = said
+    manager = _manager(any(isinstance(spec, str) for spec in specs))
+    if unknown := [s for s in specs if isinstance(s, str) and s not in manager.all_tasks]:
+        raise ConfigError(f"--tasks {unknown[0]}: neither a file nor a task that lm-evaluation-harness knows")
+    return specs, notes, manager
+
+
+@cache
+def _manager(defaults: bool) -> Any:
+    """Reading the built-in tasks takes half a minute."""
+    from lm_eval.tasks import TaskManager
+
+    return TaskManager(include_defaults=defaults)
 
 
 @contextlib.contextmanager

@@ -63,6 +63,8 @@ class TrainFolder:
         Raises:
             RunError: it holds a training of something else.
         """
+        if self.record is not None and not self.finished and self.last_checkpoint() is None:
+            self.record = None  # it was stopped before it had anything to lose
         if self.finished and self.record is not None:
             identity = {**identity, **{part: self.record["identity"].get(part) for part in but}}
         if self.record is not None and self.record["identity"] != identity:

@@ -179,6 +179,19 @@ def test_a_runs_selection_is_trained_on_with_the_runs_own_options(
         train(TrainConfig.model_validate({"data": [str(run.folder)], "out": str(tmp_path / "new")}))
 
 
+def test_a_training_that_was_stopped_before_its_first_checkpoint_may_change(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Watch, "on_step_end", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train(job())
+    assert train(job(epochs=1)).summary["settings"]["epochs"] == 1
+
+
 def test_overlap_with_held_out_pairs_is_recorded(
     job: Job, pair_rows: Rows, pool_rows: Rows, write_jsonl: Write
 ) -> None:
