@@ -84,7 +84,7 @@ class GaussNewton:
 
     def __call__(self, v: Mapping[str, torch.Tensor]) -> Tensors:
         """Raises ModelError where an operation of the model has no forward-mode derivative, or memory runs out."""
-        sums = {n: torch.zeros_like(wide(t)) for n, t in v.items()}
+        sums = {n: torch.zeros_like(wide(p.detach())) for n, p in self._model.parameters.items()}
         length = max(1e-30, _dot(v, v) ** 0.5)  # keeps narrow dtypes from over- and underflow
         unit = {n: (t / length).to(self._model.parameters[n]) for n, t in v.items()}
 

@@ -64,6 +64,9 @@ def test_products_and_solutions_are_those_of_the_dense_matrix(which: str) -> Non
     v = flat(direction.tensors)
     product = flat(GaussNewton(model, samples)(direction.tensors))
     assert (product - h @ v).norm() < 1e-10 * (h @ v).norm()
+    backwards = dict(reversed(list(direction.tensors.items())))  # as a file may have them
+    again = GaussNewton(model, samples)(backwards)
+    torch.testing.assert_close(flat({name: again[name] for name in direction.tensors}), product)
     damping = float(h.diagonal().mean())
     cg = ConjugateGradients(model, samples, Damping(damping, relative=False), 1e-11, 2000, Silent())
     solved = cg.solve(direction)
