@@ -1,5 +1,6 @@
 """Scoring in one call, for programs that need no run folder."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -11,6 +12,10 @@ from prism.curvature.gauss_newton import ConjugateGradients
 from prism.curvature.sample import Labels
 from prism.curvature.store import BlockStore, Folder, Memory
 from prism.data import Pool, Responses, Target
+from prism.errors import ConfigError
+from prism.methods.memory import score_in_memory
+from prism.methods.recipe import Recipe
+from prism.methods.table import find_method
 from prism.model import Model
 from prism.progress import Progress, Silent
 from prism.scoring import EngineName, ScoreTable, score_pool
@@ -22,6 +27,8 @@ def score(
     pool: Pool,
     target: Target,
     *,
+    method: str | Recipe = "prism",
+    checkpoints: Sequence[str | Path] = (),
     curvature: Curvature | None = None,
     gradient_norms: bool = False,
     engine: EngineName = "auto",
@@ -37,6 +44,8 @@ def score(
     (PRISM, arXiv 2605.21422; METHOD eqs 4-8). Exact: nothing is projected or sampled.
 
     Args:
+        method: another gradient method of `prism methods`, a recipe's path, or a `Recipe`.
+        checkpoints: for methods that sum over them, such as LESS: folders as `--checkpoints` takes.
         curvature: H_lambda; the identity unless given.
         gradient_norms: also ||g_z||.
         engine: `"backward"` (exact up to rounding), `"forward"` (no backward pass), or `"auto"`: forward for pools of
@@ -51,10 +60,29 @@ def score(
 
     Raises:
         DataError: no pair or no row can be used, or no score is finite.
-        ConfigError: `max_length` is beyond the model's positions.
+        ConfigError: `max_length` is beyond the model's positions, or the method lacks what it needs.
     """
     encoder = model.encoder(max_length=max_length, responses=responses, plain=plain)
-    measured = measure_target(model, target, encoder, batch_tokens=batch_tokens, progress=progress)
+    recipe = find_method(method) if isinstance(method, str) else method
+    if not isinstance(recipe, Recipe):
+        raise ConfigError(f"the baseline {recipe.name} scores in a run folder: prism select --method {recipe.name}")
+    if not recipe.plain or checkpoints or recipe.curvature != "identity":
+        return score_in_memory(
+            recipe,
+            model,
+            pool,
+            target,
+            encoder,
+            checkpoints=checkpoints,
+            curvature=curvature,
+            norms=gradient_norms,
+            engine=engine,
+            batch_tokens=batch_tokens,
+            progress=progress,
+        )
+    measured = measure_target(
+        model, target, encoder, objective=recipe.objective, batch_tokens=batch_tokens, progress=progress
+    )
     direction = (curvature or Identity()).solve(measured.direction)
     return score_pool(
         model,

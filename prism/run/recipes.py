@@ -9,14 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from prism.data import Encoder
-from prism.errors import ModelError
 from prism.methods.baselines.matrix import gather_matrix
-from prism.methods.checkpoints import learning_rate
 from prism.methods.combine import combine
-from prism.methods.moments import load_moments
+from prism.methods.maps import map_and_weight, require_weights
 from prism.methods.passes import complete, raw_schema, score_groups
 from prism.methods.recipe import Recipe
-from prism.model import Model, find_model
+from prism.model import find_model
 from prism.progress import Progress
 from prism.run.baselines import MATRIX, WAITING
 from prism.run.checkpoints import Checkpoint
@@ -27,7 +25,6 @@ from prism.run.prepare import Job, load
 from prism.run.speed import Speed
 from prism.scoring import SHARD_ROWS, Folder, ScoreTable
 from prism.scoring.assemble import assemble
-from prism.scoring.mapped import AdamMap, CandidateMap, SignMap
 from prism.target import MeasuredTarget, measure_target
 from prism.target.measure import all_losses
 from prism.target.weights import Floats
@@ -69,7 +66,8 @@ def score_recipe(
     measured: MeasuredTarget | None = None
     reused, rows, speed = 0, len(job.pool), Speed()
     parts = list(_parts(job, folder))
-    _require_weights(parts)
+    if recipe.checkpoints == "all":
+        require_weights([part.checkpoint.path for part in parts if part.checkpoint.path])
     for number, part in enumerate(parts, 1):
         measured = part.target.load()
         if measured is not None and complete(part.shards(len(measured.directions)), rows):
@@ -96,7 +94,7 @@ def score_recipe(
                 )
                 part.path.mkdir(parents=True, exist_ok=True)
                 part.target.save(measured)
-            mapping, weight = _map_and_weight(recipe, part, model, len(parts), progress)
+            mapping, weight = map_and_weight(recipe, part.checkpoint.path, model, progress)
         with clock.phase("target" if kind_of(job) == "identity" else "curvature"):
             curvature = curvature_of(at, part if part.checkpoint.path else folder, model, encoder, progress)
             directions = [curvature.solve(direction) for direction in measured.directions.values()]
@@ -161,46 +159,3 @@ def _identity(job: Job, checkpoint: Checkpoint, folder: RunFolder) -> dict[str, 
         at.model, at.adapter, tokenizer=at.tokenizer, revision=at.revision, allow_pickle=at.allow_pickle
     )
     return {**folder.identity, **places.fingerprints()}
-
-
-def _require_weights(parts: list[Part]) -> None:
-    """Raises ModelError where some checkpoints tell their learning rate and others don't: they can't be summed."""
-    if len(parts) < 2:
-        return
-    silent = [p.checkpoint.path for p in parts if p.checkpoint.path and _rate(p.checkpoint.path) is None]
-    if 0 < len(silent) < len(parts):
-        raise ModelError(
-            f"the learning rate of {silent[0]} is nowhere to be read, but that of other checkpoints is: they can't be "
-            "summed. Put a warmup.json beside it (docs/checkpoints.md)"
-        )
-
-
-def _rate(path: Path) -> float | None:
-    rate = learning_rate(path)
-    return None if rate.source.startswith("nowhere") else rate.value
-
-
-def _map_and_weight(
-    recipe: Recipe, part: Part, model: Model, count: int, progress: Progress
-) -> tuple[CandidateMap | None, float]:
-    """The candidate map at a checkpoint, and what it weighs: its learning rate where there are several, or the recipe
-    sums over all of those that are given."""
-    path = part.checkpoint.path
-    mapping: CandidateMap | None = None
-    weight, source = 1.0, ""
-    if path is not None and recipe.checkpoints == "all":
-        rate = learning_rate(path)
-        weight, source = rate.value, rate.source
-    if recipe.candidate_map == "sign":
-        mapping = SignMap()
-    elif recipe.candidate_map == "adam":
-        assert path is not None
-        moments = load_moments(path, model)
-        for notice in moments.notices:
-            progress.note(notice)
-        if recipe.checkpoints == "all":
-            weight, source = moments.learning_rate, moments.rate_from
-        mapping = AdamMap(moments)
-    if source:
-        progress.note(f"the checkpoint weighs {weight:g}, its learning rate ({source})")
-    return mapping, weight

@@ -11,6 +11,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
+import prism
 from prism.config import SelectConfig
 from prism.data import load_pool, load_target
 from prism.errors import ConfigError, PrismError
@@ -158,6 +159,10 @@ def test_less_is_the_best_subtasks_sum_of_cosines(places: dict[str, Any], traine
     assert np.allclose(np.stack(groups_file["scores"].to_pylist()), total, rtol=1e-5, atol=1e-8)
     assert groups_file["id"].to_pylist() == found.selection.scores.table.column("id").to_pylist()
     assert found.summary["cost"]["passes"] == 2
+    base = load_model(places["model"], dtype="float64", device="cpu")
+    pool, target = load_pool(places["pool"]), load_target(places["target"])
+    in_memory = prism.score(base, pool, target, method="less", checkpoints=[trained])
+    assert np.array_equal(in_memory.column("score"), scores)
 
 
 def test_rose_follows_the_dpo_loss_from_the_base(places: dict[str, Any], trained: Path) -> None:
@@ -187,7 +192,8 @@ def test_dpo_without_a_warm_up_weighs_every_pair_one_half(places: dict[str, Any]
     chosen, rejected, _ = sides_of(model, places)
     pairs = zip(gradients_of(model, chosen, mean=False), gradients_of(model, rejected, mean=False), strict=True)
     expected = mean_of([0.1 * 0.5 * (c - r) for c, r in pairs])
-    assert torch.allclose(flat(dict(measured.direction.tensors)), expected, rtol=1e-9, atol=1e-10)
+    gap = flat(dict(measured.direction.tensors)) - expected
+    assert gap.norm() <= 1e-6 * expected.norm()  # Llama norms compute in float32
 
 
 def test_tracin_sums_products_over_checkpoints(places: dict[str, Any], trained: Path) -> None:
@@ -196,7 +202,7 @@ def test_tracin_sums_products_over_checkpoints(places: dict[str, Any], trained: 
     for model, _, rate in at_checkpoints(places, trained):
         target = torch.stack(gradients_of(model, sides_of(model, places)[0])).mean(0)
         total += rate * np.array([float(g @ target) for g in gradients_of(model, samples_of(model))])
-    assert np.allclose(found.selection.scores.column("score"), total, rtol=1e-6)
+    assert np.allclose(found.selection.scores.column("score"), total, rtol=1e-6, atol=1e-6 * np.abs(total).max())
 
 
 def test_a_recipe_of_ones_own_is_a_row_and_nothing_else(places: dict[str, Any], tmp_path: Path) -> None:
@@ -232,7 +238,7 @@ def test_ablations_of_prism(places: dict[str, Any], name: str) -> None:
     target = mean_of([w * (c if name == "chosen" else c - r) for w, (c, r) in zip(pi, pairs, strict=True)])
     candidates = gradients_of(model, samples_of(model), mean=name == "prism-mean")
     expected = [cosine(g, target) if name == "prism-cosine" else float(g @ target) for g in candidates]
-    assert np.allclose(found.selection.scores.column("score"), expected, rtol=1e-7)
+    assert np.allclose(found.selection.scores.column("score"), expected, rtol=1e-6, atol=1e-6 * np.abs(expected).max())
 
 
 def test_round_robin_takes_turns(places: dict[str, Any], tmp_path: Path) -> None:
