@@ -16,6 +16,7 @@ from prism.cli import (
     explain,
     export,
     methods,
+    pairs,
     repair,
     reweigh,
     select,
@@ -40,6 +41,7 @@ app.command("methods")(methods.command)
 app.command("check", cls=ManyValues)(check.command)
 app.command("explain")(explain.command)
 app.command("reweigh")(reweigh.command)
+app.command("pairs", cls=ManyValues)(pairs.command)
 app.command("train", cls=ManyValues)(train.command)
 app.command("evaluate", cls=ManyValues)(evaluate.command)
 app.command("task")(task.command)

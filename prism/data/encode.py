@@ -86,6 +86,10 @@ class Encoder:
         ids = self.tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"]
         return np.asarray(ids, dtype=np.int64)
 
+    def conversation(self, messages: Messages) -> Encoded:
+        """Messages that end with an answer, which carries the loss; raises RowError as `row`."""
+        return self._encode(messages, False, "last")
+
     def _encode(self, messages: Messages, strings: bool, responses: Responses) -> Encoded:
         turns = [i for i, m in enumerate(messages) if _answers(m)]
         turns = turns[-1:] if responses == "last" else turns

@@ -1,8 +1,9 @@
-"""Greedy answers to prompts, in batches padded on the left."""
+"""Answers to prompts, greedy or sampled, in batches padded on the left."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from prism.budget import BATCH_TOKENS
@@ -21,9 +22,12 @@ def generate(
     *,
     max_new_tokens: int = 256,
     batch_tokens: int = BATCH_TOKENS,
+    temperature: float = 0.0,
+    seed: int = 0,
     took: Took = lambda rows, tokens: None,
 ) -> list[str | None]:
-    """The model's greedy answer to each prompt (token ids, see `Encoder.prompt`), up to the end of its turn.
+    """The model's answer to each prompt (token ids, see `Encoder.prompt`), up to the end of its turn: greedy, or
+    sampled at a `temperature` above 0, the same for the same `seed`, prompts and batches.
 
     None for a prompt that is too long for the memory. Whatever the model's own generation config says of sampling or
     penalties does not count.
@@ -32,7 +36,11 @@ def generate(
 
     stops = stop_ids(model, encoder)
     config = GenerationConfig(
-        do_sample=False,
+        **(
+            {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
+            if temperature
+            else {"do_sample": False}
+        ),
         num_beams=1,
         repetition_penalty=1.0,
         no_repeat_ngram_size=0,
@@ -52,9 +60,12 @@ def generate(
             prompt = torch.tensor(prompts[place], dtype=torch.int64)
             ids[row, width - len(prompt) :] = prompt
             mask[row, width - len(prompt) :] = 1
-        made = model.network.generate(
-            input_ids=ids.to(model.device), attention_mask=mask.to(model.device), generation_config=config
-        )
+        devices = [model.device] if model.device.type == "cuda" else []
+        with torch.random.fork_rng(devices):
+            torch.manual_seed(int(np.random.SeedSequence([seed, min(places)]).generate_state(1)[0]))
+            made = model.network.generate(
+                input_ids=ids.to(model.device), attention_mask=mask.to(model.device), generation_config=config
+            )
         return made[:, width:].tolist()  # type: ignore[no-any-return]
 
     def take(places: list[int], found: list[list[int]] | None) -> None:
