@@ -10,9 +10,12 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as one JSON array.")] = False,
 ) -> None:
     """List the methods that score a pool, with their formulas, sources and costs."""
-    from prism.methods.table import listing
+    from prism.cli.show import only_ours
 
-    methods = listing()
+    with only_ours():
+        from prism.methods.table import listing
+
+        methods = listing()
     if as_json:
         print(json.dumps(methods))
         return
