@@ -9,6 +9,7 @@ import typer
 from prism import __version__
 from prism.cli import (
     audit,
+    cascade,
     check,
     compare,
     demo,
@@ -41,6 +42,7 @@ app.command("methods")(methods.command)
 app.command("check", cls=ManyValues)(check.command)
 app.command("explain")(explain.command)
 app.command("reweigh")(reweigh.command)
+app.command("cascade", cls=ManyValues)(cascade.command)
 app.command("pairs", cls=ManyValues)(pairs.command)
 app.command("train", cls=ManyValues)(train.command)
 app.command("evaluate", cls=ManyValues)(evaluate.command)
