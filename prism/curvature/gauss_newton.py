@@ -48,25 +48,33 @@ def conjugate_gradients(
     *,
     tolerance: float,
     iterations: int,
+    diagonal: Mapping[str, torch.Tensor | float] | None = None,
     told: Callable[[float], None] = lambda residual: None,
 ) -> Solution:
     """Solve A x = b for a symmetric positive definite A, until |b - A x| <= `tolerance` |b| or `iterations` products.
 
-    `told` is called with the relative residual after each. Inner products are in float64.
+    `diagonal` is about that of A, as a preconditioner. `told` is called with the relative residual after each product.
+    Inner products are in float64.
     """
+
+    def eased(r: Tensors) -> Tensors:
+        return r if diagonal is None else {n: t / diagonal[n] for n, t in r.items()}
+
     x, r = {n: torch.zeros_like(t) for n, t in b.items()}, dict(b)
-    p, square = dict(r), _dot(b, b)
-    whole, done = square, 0
-    while done < iterations and square > tolerance**2 * whole:
+    p = z = eased(r)
+    square, whole = _dot(r, z), _dot(b, b)
+    residual, done = float(whole > 0), 0
+    while done < iterations and residual > tolerance:
         a = product(p)
         step = square / _dot(p, a)
         x = {n: t + step * p[n] for n, t in x.items()}
         r = {n: t - step * a[n] for n, t in r.items()}
-        before, square = square, _dot(r, r)
-        p = {n: t + square / before * p[n] for n, t in r.items()}
-        done += 1
-        told((square / whole) ** 0.5)
-    return Solution(x, (square / whole) ** 0.5 if whole else 0.0, done)
+        z = eased(r)
+        before, square = square, _dot(r, z)
+        p = {n: t + square / before * p[n] for n, t in z.items()}
+        residual, done = (_dot(r, r) / whole) ** 0.5, done + 1
+        told(residual)
+    return Solution(x, residual, done)
 
 
 class GaussNewton:
@@ -145,16 +153,18 @@ class ConjugateGradients:
     name: str = "cg"
 
     @cached_property
-    def means(self) -> dict[str, float]:
+    def diagonal(self) -> Memory:
+        """For the means, and as a preconditioner."""
         store = Memory()
         fit_blocks(self.model, self.samples, Plan.make(self.model, "diagonal", 1 << 62), store, self.progress)
-        return store.means
+        return store
 
     def solve(self, direction: Direction, damping: Damping | None = None) -> Direction:
         """Raises DataError and ModelError as `GaussNewton` and `dampings`; says how near it came."""
         damping = damping or self.damping
         sizes = {name: t.numel() for name, t in direction.tensors.items()}
-        damp = dampings(damping, self.means if damping.relative else dict.fromkeys(sizes, 0.0), sizes)
+        damp = dampings(damping, self.diagonal.means, sizes)
+        about = {n: block.tensors()["squares"] + damp[n] for n, block in self.diagonal.blocks().items()}
         product = GaussNewton(self.model, self.samples)
 
         def damped(v: Tensors) -> Tensors:
@@ -165,7 +175,12 @@ class ConjugateGradients:
 
         self.progress.start("curvature: cg", self.iterations)
         found = conjugate_gradients(
-            damped, direction.tensors, tolerance=self.tolerance, iterations=self.iterations, told=told
+            damped,
+            direction.tensors,
+            tolerance=self.tolerance,
+            iterations=self.iterations,
+            diagonal=about,
+            told=told,
         )
         short = "" if found.residual <= self.tolerance else f", short of {self.tolerance:g}"
         self.progress.note(f"cg: residual {found.residual:.1e} after {found.iterations} products{short}")

@@ -50,8 +50,9 @@ def choose_rows(pool: Pool, count: int, seed: int) -> Iterator[object]:
     read = len(pool) + len(pool.rejected)
     if len(pool) <= count:
         return iter(pool)
-    places = ((np.arange(count) + np.random.default_rng(seed).random(count)) * (read / count)).astype(np.int64)
-    return pool.pick(np.unique(places).tolist())
+    bounds = np.arange(count + 1) * read // count
+    places = bounds[:-1] + (np.random.default_rng(seed).random(count) * np.diff(bounds)).astype(np.int64)
+    return pool.pick(places.tolist())
 
 
 def fit_samples(

@@ -101,6 +101,8 @@ def test_conjugate_gradients_say_how_near_they_came() -> None:
     whole = conjugate_gradients(product, {"x": b}, tolerance=1e-9, iterations=500)
     assert whole.residual <= 1e-9
     torch.testing.assert_close(whole.x["x"], torch.linalg.solve(a, b))
+    eased = conjugate_gradients(product, {"x": b}, tolerance=1e-9, iterations=500, diagonal={"x": a.diagonal()})
+    torch.testing.assert_close(eased.x["x"], whole.x["x"])
     nothing = conjugate_gradients(product, {"x": 0 * b}, tolerance=1e-9, iterations=500)
     assert nothing.iterations == 0 and not nothing.x["x"].any()
 
