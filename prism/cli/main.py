@@ -23,6 +23,7 @@ from prism.cli import (
     select,
     task,
     train,
+    verify,
     warmup,
 )
 from prism.cli.options import ManyValues
@@ -50,6 +51,7 @@ app.command("task")(task.command)
 app.command("warmup", cls=ManyValues)(warmup.command)
 app.command("audit", cls=ManyValues)(audit.command)
 app.command("compare")(compare.command)
+app.command("verify", cls=ManyValues)(verify.command)
 app.command("repair", cls=ManyValues)(repair.command)
 app.command("demo")(demo.command)
 
