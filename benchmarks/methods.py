@@ -17,6 +17,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -85,7 +86,7 @@ class Bench:
     """A folder with the data, a run folder for each method, and `results.json`."""
 
     def __init__(self, args: argparse.Namespace) -> None:
-        self.args, self.work = args, args.work
+        self.args, self.work, self._lock = args, args.work, Lock()
         self.file = self.work / "results.json"
         self.results: dict[str, Any] = json.loads(self.file.read_text()) if self.file.exists() else {}
 
@@ -93,10 +94,12 @@ class Bench:
         if name not in self.results:
             print(f"{time.strftime('%H:%M:%S')} {name}", file=sys.stderr, flush=True)
             try:
-                self.results[name] = make()
+                found = make()
             except subprocess.CalledProcessError as error:
-                self.results[name] = {"error": (error.stderr.strip().splitlines() or ["failed"])[-1]}
-            self.file.write_text(json.dumps(self.results, indent=1))
+                found = {"error": (error.stderr.strip().splitlines() or ["failed"])[-1]}
+            with self._lock:
+                self.results[name] = found
+                self.file.write_text(json.dumps(self.results, indent=1))
 
     def prepare(self) -> None:
         """Pool, its first rows, and the target with each share of its pairs swapped; the same for the same seed."""
@@ -231,6 +234,8 @@ class Bench:
             if f"matrix{'-ekfac' * LINEAR[name].curved}" not in self.results:
                 return ""
             return f"{correlation(self.linear(name, 0.0, clean), self.linear(name, noise, clean)):.3f}"
+        if "error" in self.results.get(f"{name} {noise}", {"error": ""}):
+            return "failed"
         other = self.scores(f"noise-{noise}/{name}")
         known = dict(zip(clean["id"].tolist(), clean["score"].tolist(), strict=True))
         return f"{correlation(np.array([known[i] for i in other['id'].tolist()]), other['score']):.3f}"
