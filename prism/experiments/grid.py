@@ -8,7 +8,7 @@ from typing import Any
 
 from prism.data import open_pool, open_target
 from prism.experiments.experiment import Experiment, Method
-from prism.experiments.steps import Place
+from prism.experiments.steps import Place, base_of
 from prism.experiments.work import digest
 
 
@@ -33,6 +33,7 @@ class Grid:
 
     def __init__(self, experiment: Experiment, folder: Path) -> None:
         self.experiment, self.folder = experiment, folder
+        self._places: dict[Place, Place] = {}
 
     def cells(self) -> Iterator[Cell]:
         """Method by method, so that its scores are made once."""
@@ -76,10 +77,14 @@ class Grid:
         config = self.experiment.scoring(method, "out", seed=seed)
         fields = {**config.stage("scoring"), "method": config.method, "checkpoints": config.checkpoints}
         fields |= {name: self._data[name] for name in ("pool", "target")}
-        fields |= {"model": self.base.fingerprints}
+        fields |= {"model": self._fingerprints(base_of(config))}  # a method may score at another model than the base
         if method.warms_up:
             fields["warmup"] = self.warmup_folder(method, seed).name
         return digest(fields)[:8]
+
+    def _fingerprints(self, place: Place) -> dict[str, str]:
+        """Read once, however many cells ask."""
+        return self._places.setdefault(place, place).fingerprints
 
     def inputs(self, cell: Cell) -> dict[str, Any]:
         """All that a cell's result is a function of."""

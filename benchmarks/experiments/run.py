@@ -1,0 +1,287 @@
+"""Run an experiment of this folder on shared data: `python benchmarks/experiments/run.py skill --data ../shared/data
+--model ../shared/models/tiny-llama-2.6M --out results/skill`. The same command goes on where it stopped.
+
+`--scale small` ends within about half an hour on two cores, `full` is what the issue asks for. Markdown goes to
+OUT/NAME.md, with figures beside it.
+"""
+
+import argparse
+import itertools
+import shutil
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+sys.path[:0] = [str(Path(__file__).resolve().parents[2]), str(Path(__file__).resolve().parent)]
+
+from material import Material  # noqa: E402
+
+from prism.cli.show import Bars, only_ours  # noqa: E402
+from prism.config import SelectConfig  # noqa: E402
+from prism.errors import PrismError, first_line  # noqa: E402
+from prism.experiments.compare import compare  # noqa: E402
+from prism.experiments.compare_report import markdown  # noqa: E402
+from prism.experiments.config import RepairConfig, checked  # noqa: E402
+from prism.experiments.experiment import Experiment  # noqa: E402
+from prism.experiments.repair import repair  # noqa: E402
+from prism.experiments.statistics import mean_interval, plain, spearman  # noqa: E402
+from prism.experiments.steps import Place, fine_tuned  # noqa: E402
+from prism.experiments.tables import Table, figure  # noqa: E402
+from prism.files import write_whole  # noqa: E402
+from prism.methods.recipe import Recipe  # noqa: E402
+from prism.methods.table import find_method  # noqa: E402
+from prism.training.warmup import warmup  # noqa: E402
+from prism.training.warmup_config import WarmupConfig  # noqa: E402
+
+HERE = Path(__file__).resolve().parent
+
+
+class Job:
+    """An experiment at one scale: its file, what was asked for on the command line, and its material."""
+
+    def __init__(self, args: argparse.Namespace, bars: Bars) -> None:
+        self.spec = yaml.safe_load((HERE / f"{args.name}.yaml").read_text(encoding="utf-8"))
+        self.scale = self.spec[args.scale]
+        self.models, self.out, self.bars = [str(Path(m)) for m in args.model], args.out.absolute(), bars
+        self.seeds = args.seeds or self.scale["seeds"]
+        self.targets = args.targets or self.scale.get("targets", [])
+        self.methods = [
+            m
+            for m in self.scale["methods"]
+            if not args.methods or (m if isinstance(m, str) else m["name"]) in args.methods
+        ]
+        self.material = Material(args.data, self.out / "data")
+        self.head = (
+            f"Scale `{args.scale}`, model{'s' * (len(self.models) > 1)} {', '.join(f'`{m}`' for m in self.models)}."
+        )
+
+    def experiment(self, model: str, target: Path, held_out: Path, out: Path, **changes: Any) -> dict[str, Any]:
+        """One comparison."""
+        fields = {
+            "model": model,
+            "pool": [str(self.material.pool(self.scale["pool"]))],
+            "target": [str(target)],
+            "held_out": [str(held_out)],
+            "methods": self.methods,
+            "budgets": self.scale["budgets"],
+            "seeds": self.seeds,
+            "against": ["random", "less"],
+            "out": str(out),
+            **{name: self.spec[name] for name in ("select", "train", "warmup") if name in self.spec},
+            **changes,
+        }
+        return compare(Experiment.model_validate(fields), self.bars)
+
+    def pairs(self, name: str) -> tuple[Path, Path]:
+        return self.material.target(name, self.scale["pairs"], self.scale["held_out"])
+
+
+def skill(job: Job) -> Iterable[str]:
+    """A comparison per target."""
+    for name in job.targets:
+        found = job.experiment(job.models[0], *job.pairs(name), job.out / name)
+        yield _titled(markdown(found), f"Target: {name}", name, job.out)
+
+
+def noise(job: Job) -> Iterable[str]:
+    """A comparison per target and kind of noise, and one table of all."""
+    for name in job.targets:
+        target, held_out = job.pairs(name)
+        rows = []
+        for level in job.scale["noise"]:
+            ((kind, percent),) = level.items()
+            label = "clean" if not percent else f"{percent} % {'swapped' if kind == 'swap' else 'foreign'}"
+            spoiled = job.material.noisy(target, kind, percent) if percent else target
+            found = job.experiment(job.models[0], spoiled, held_out, job.out / f"{name}-{kind}{percent}")
+            for m in found["methods"]:
+                other = _difference(found, m["method"], m["budget"])
+                rows.append([label, m["budget"], m["method"], figure(m["preference"]), *other])
+        columns = ("noise", "budget", "method", "mean preference", "difference to random", "p (pairs)", "verdict")
+        yield (
+            f"## Target: {name}\n\n"
+            + Table("held-out preference by noise in the target pairs", columns, rows).markdown()
+        )
+
+
+def mend(job: Job) -> Iterable[str]:
+    """A repair per mixture, method and seed; the broken model of a mixture and seed is made once."""
+    for mixture in job.scale["mixtures"]:
+        ((kind, percent),) = mixture.items()
+        data, target, held_out = job.material.mixture(
+            kind, percent, job.scale["rows"], job.scale["pairs"], job.scale["held_out"]
+        )
+        found: dict[str, list[dict[str, Any]]] = {}
+        failed: list[list[str]] = []
+        for seed, method in itertools.product(range(job.seeds), job.methods):
+            try:
+                one = _mended(job, f"{kind}-{percent}-seed{seed}", method, seed, (data, target, held_out), percent)
+            except PrismError as error:
+                job.bars.note(f"{method} failed: {error}")
+                failed.append([method, str(seed), first_line(error)])
+                continue
+            for name, done in one["repairs"].items():
+                found.setdefault(f"{method} at {done['at']}", []).append({**one, "done": done, "name": name})
+        yield f"## {kind}, {percent} %\n\n" + _mending(found).markdown()
+        if failed:
+            yield Table("failed", ("method", "seed", "why"), failed).markdown()
+
+
+def _mended(
+    job: Job, name: str, method: str, seed: int, files: tuple[Path, Path, Path], percent: int
+) -> dict[str, Any]:
+    folder = job.out / name
+    data, target, held_out = map(str, files)
+    common = {**job.spec["select"], "model": job.models[0], "target": [target], "seed": seed}
+    shared = checked(SelectConfig, {**common, "pool": [data], "out": str(folder)})
+    fine_tuned(Place(job.models[0]), [data], folder / "broken", shared, job.spec["train"], job.bars)
+    more: dict[str, Any] = {}
+    recipe = find_method(method)
+    if isinstance(recipe, Recipe) and (recipe.checkpoints == "all" or recipe.candidate_map == "adam"):
+        own = {"pool": [data], "model": job.models[0], "out": str(folder / "warmup"), "seed": seed}
+        length = {"max_length": job.spec["select"]["max_length"]}
+        warmup(checked(WarmupConfig, {**own, **length, **job.spec.get("warmup", {})}), job.bars)
+        more = {
+            "checkpoints": [str(folder / "warmup")],
+            "at": "base",
+        }  # scored along the warm-up, not at the broken model
+    fields = {
+        **common,
+        "data": [data],
+        "held_out": [held_out],
+        "label_column": "harmful",
+        "drop": f"{percent}%",
+        "method": method,
+        "broken": str(folder / "broken"),
+        "at": job.scale["at"],
+        "train": job.spec["train"],
+        "out": str(folder / method),
+        **more,
+    }
+    return repair(checked(RepairConfig, fields), job.bars)
+
+
+def _mending(found: dict[str, list[dict[str, Any]]]) -> Table:
+    rows = []
+    for name, runs in found.items():
+        labels = [run["done"]["labels"] for run in runs]
+        harmful = [100 * label["precision"] for label in labels]
+        behaviour = [run["behaviour"] for run in runs]
+        rows.append(
+            [
+                name,
+                _over(label["auroc"]["value"] for label in labels if label["auroc"]),
+                _over(label["average_precision"]["value"] for label in labels if label["average_precision"]),
+                f"{np.mean(harmful):.0f} %",
+                f"{np.mean([label['benign_lost']['rows'] for label in labels]):.0f}",
+                *(_over(b[model]["preference"]["value"] for b in behaviour) for model in ("base", "broken")),
+                _over(b[run["name"]]["preference"]["value"] for b, run in zip(behaviour, runs, strict=True)),
+            ]
+        )
+    columns = (
+        "method",
+        "AUROC",
+        "average precision",
+        "of dropped harmful",
+        "benign lost",
+        "base",
+        "broken",
+        "repaired",
+    )
+    return Table("ranking, and preference for the harmful side on held-out pairs", columns, rows)
+
+
+def scales(job: Job) -> Iterable[str]:
+    """A comparison per target and model, with selections by every smaller model; and how alike rankings are."""
+    for name in job.targets:
+        target, held_out = job.pairs(name)
+        rows, scores = [], {}
+        for place, model in enumerate(job.models):
+            label = Path(model).name
+            smaller = [
+                {"name": f"prism-by-{Path(other).name}", "method": "prism", "model": other}
+                for other in job.models[:place]
+            ]
+            folder = job.out / name / label
+            found = job.experiment(model, target, held_out, folder, methods=[*job.methods, *smaller])
+            for m in found["methods"]:
+                rows.append(
+                    [label, m["method"], figure(m["preference"]), *_difference(found, m["method"], m["budget"])]
+                )
+            scores[label] = _scores(next((folder / "scores").glob("prism-????????")))
+        columns = ("trained", "method", "mean preference", "difference to random", "p (pairs)", "verdict")
+        yield f"## Target: {name}\n\n" + Table("held-out preference by model", columns, rows).markdown()
+        alike = []
+        for a, b in itertools.combinations(scores, 2):
+            ids = sorted(scores[a].keys() & scores[b].keys())
+            x, y = (np.array([scores[m][i] for i in ids]) for m in (a, b))
+            top = max(1, len(ids) // 20)
+            both = len(set(np.argsort(-x)[:top]) & set(np.argsort(-y)[:top])) / top
+            alike.append([a, b, f"{spearman(x, y):.3f}", f"{both:.0%}"])
+        columns = ("model", "and model", "Spearman of the scores", "of the top 5 % in both")
+        yield Table("how alike the rankings of two models are", columns, alike).markdown()
+
+
+def _scores(folder: Path) -> dict[str, float]:
+    import pyarrow.parquet as pq
+
+    tables = [pq.read_table(path, columns=["id", "score"]) for path in sorted((folder / "scores").glob("*.parquet"))]
+    pairs = [
+        pair for t in tables for pair in zip(t.column("id").to_pylist(), t.column("score").to_pylist(), strict=True)
+    ]
+    return {name: score for name, score in pairs if score is not None and np.isfinite(score)}
+
+
+def _difference(found: dict[str, Any], method: str, budget: str) -> list[str]:
+    for d in found["differences"]:
+        if (d["method"], d["budget"], d["against"]) == (method, budget, "random"):
+            return [figure(d["by_pair"], "+.3f"), figure(d["p_pairs_holm"], ".2g"), d["verdict"]]
+    return ["–", "–", "–"]
+
+
+def _over(values: Iterable[float]) -> str:
+    found = list(values)
+    return figure(plain(mean_interval(found))) if found else "–"
+
+
+def _titled(text: str, title: str, name: str, out: Path) -> str:
+    """A comparison's document as a part of another: headings one level down, figures beside it."""
+    for kind in ("preference", "differences"):
+        picture = out / name / f"{kind}.svg"
+        if picture.exists():
+            shutil.copyfile(picture, out / f"{name}-{kind}.svg")
+    body = text.replace("\n## ", "\n### ").split("\n", 1)[1]
+    for kind in ("preference", "differences"):
+        body = body.replace(f"({kind}.svg)", f"({name}-{kind}.svg)")
+    return f"## {title}\n{body}"
+
+
+KINDS = {"skill": skill, "noise": noise, "repair": mend, "scales": scales}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", choices=sorted(KINDS))
+    parser.add_argument("--data", type=Path, required=True, help="the shared data: pool/, target/, safety/")
+    parser.add_argument("--model", nargs="+", required=True, help="base model; for scales several, small to large")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--scale", choices=("small", "full"), default="small")
+    parser.add_argument("--seeds", type=int)
+    parser.add_argument("--targets", nargs="+")
+    parser.add_argument("--methods", nargs="+", help="of the experiment's methods, only these")
+    args = parser.parse_args()
+    with only_ours(), Bars(quiet=False) as bars:
+        job = Job(args, bars)
+        title = (HERE / f"{args.name}.yaml").read_text(encoding="utf-8").splitlines()[0].removeprefix("# ")
+        parts = [f"# {title}\n\n{job.head}\n"]
+        for part in KINDS[args.name](job):
+            parts.append(part)
+            write_whole(job.out / f"{args.name}.md", "\n".join(parts))  # what is there so far can be read
+    print(job.out / f"{args.name}.md")
+
+
+if __name__ == "__main__":
+    main()
