@@ -107,7 +107,7 @@ FAMILIES = {
     "phi": Family("phi", {**GROUPED, "qk_layernorm": True, "resid_pdrop": 0.3}),
     "phi-moe": Family("phimoe", {**GROUPED, "num_local_experts": 4}),
     "cohere": Family("cohere", {**GROUPED, "use_qk_norm": True}, ("all",)),
-    "gptj": Family("gptj", {**GPT2, "rotary_dim": 4}),
+    "gptj": Family("gptj", {**GPT2, "rotary_dim": 4}, EVERY),  # attention
     "bloom": Family("bloom", {"hidden_size": 16, "n_layer": 2, "n_head": 4}, EVERY),
     "mpt": Family("mpt", {"d_model": 16, "n_layers": 2, "n_heads": 4, "max_seq_len": 64}, EVERY),
     "gpt-bigcode": Family("gpt_bigcode", GPT2),

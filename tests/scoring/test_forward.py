@@ -155,8 +155,9 @@ def test_a_new_lora_whose_b_is_zero(name: str, tokenizer: Any) -> None:
     assert off(scores_of(ENGINES[name](model, stacked(v)), samples), exact_scores(model, samples, v)) < 1e-6
 
 
-@pytest.mark.parametrize(("name", "bound"), [("central difference", 1e-3), ("dual numbers", 1e-5)])
+@pytest.mark.parametrize(("name", "bound"), [("central difference", 2e-3), ("dual numbers", 1e-5)])
 def test_batches_and_order_change_little(name: str, bound: float, tokenizer: Any) -> None:
+    """Rounding depends on a batch's shape and the CPU: either of two central differences may be off by 1e-3."""
     model = llama(tokenizer)
     samples = encoded(model)
     engine = ENGINES[name](model, stacked(target_direction(model)))
