@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import random
+import resource
 import subprocess
 import sys
 import time
@@ -23,6 +24,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow.parquet as pq
+from peers.clock import CPU, now
 from scipy.stats import spearmanr
 
 POOL = ("t0_p3_full", "alpaca_random9k", "gsm8k_train", "commonsenseqa_train", "dolly_3k", "codealpaca_2k")
@@ -31,6 +33,7 @@ NOISE = (0.2, 0.4)
 SHARE = 0.05
 WARMED = ("less", "rose", "tracin")
 NO_TARGET = ("random", "longest", "perplexity", "ifd")
+SHARED = "Times are those that all threads worked, since other jobs shared the machine. "
 Floats = npt.NDArray[np.float64]
 
 
@@ -139,12 +142,12 @@ class Bench:
     def warm(self) -> dict[str, Any]:
         options = ["--share", self.args.share, "--checkpoints", str(self.args.checkpoints), "--epochs", "2"]
         options += ["--max-length", str(self.args.max_length), "--seed", str(self.args.seed)]
-        began = time.monotonic()
+        began = children() if CPU else time.monotonic()
         prism(
             "warmup", "--model", str(self.args.model), "--pool", str(self.work / "pool.jsonl"), "--out",
             str(self.work / "warm"), *options,
         )  # fmt: skip
-        return {"seconds": time.monotonic() - began}
+        return {"seconds": (children() if CPU else time.monotonic()) - began}
 
     def select(self, name: str, out: str, *more: str, noise: float = 0.0, pool: str = "pool") -> dict[str, Any]:
         command = [
@@ -164,13 +167,23 @@ class Bench:
         return dict(json.loads(prism(*command)))
 
     def measure(self, name: str) -> dict[str, Any]:
+        began = children()
         summary = self.select(name, f"clean/{name}")
+        worked = children() - began
         loading = sum(summary["phases"].get(phase, 0) for phase in ("reading", "loading"))
         return {
-            "seconds": summary["seconds"] - loading,
+            "seconds": (worked - self.startup() if CPU else summary["seconds"]) - loading,
             "memory": summary["peak_memory_mb"],
             "phases": summary["phases"],
         }
+
+    def startup(self) -> float:
+        """Seconds of work before a run begins: imports."""
+        if "startup" not in self.results:
+            began = children()
+            subprocess.run([sys.executable, "-c", "import prism.run.select"], check=True)
+            self.results["startup"] = children() - began
+        return float(self.results["startup"])
 
     def pair_scores(self, name: str) -> dict[str, Any]:
         began = time.monotonic()
@@ -199,7 +212,8 @@ class Bench:
             f"{args.rows:,} rows of {', '.join(POOL)} (seed {args.seed}), at most {args.max_length} tokens; "
             f"{args.pairs} pairs of {', '.join(TARGET)}, y- another item's answer; {args.model.name}, {os.cpu_count()} "
             "cores. A training pass over the pool (gradients of the linear weights, batches of 8): "
-            f"{plain['seconds']:.0f} s, {plain['memory']} MiB. Warm-up, not counted below: {warmed:.0f} s.",
+            f"{plain['seconds']:.0f} s, {plain['memory']} MiB. "
+            f"{SHARED if CPU else ''}Warm-up, not counted below: {warmed:.0f} s.",
             "",
             "| method | time over training | peak MiB | top 5 % shared with PRISM | mean response tokens | most picked "
             "| 20 % swapped | 40 % swapped |",
@@ -291,6 +305,12 @@ LINEAR = {
 }
 
 
+def children() -> float:
+    """Seconds that processes started here, and ended, have worked."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def top(scores: dict[str, Any]) -> list[int]:
     """Places of the best rows, as many as the budget."""
     values = np.where(np.isfinite(scores["score"].astype(np.float64)), scores["score"].astype(np.float64), -np.inf)
@@ -342,7 +362,6 @@ def write(path: Path, rows: list[dict[str, Any]]) -> None:
 
 def train_pass(args: argparse.Namespace) -> None:
     """What a trainer does less the optimizer, over the pool, in this process: seconds and peak memory."""
-    import resource
     from typing import NamedTuple
 
     from passes import in_eights, trained
@@ -358,7 +377,7 @@ def train_pass(args: argparse.Namespace) -> None:
     model = load_model(args.model)
     encoder = model.encoder(max_length=args.max_length)
     samples = []
-    began = time.monotonic()
+    began = now()
     for row in load_pool(args.work / "pool.jsonl"):
         try:
             encoded = encoder.row(row)
@@ -369,7 +388,7 @@ def train_pass(args: argparse.Namespace) -> None:
     for parameter in model.parameters.values():
         parameter.requires_grad_(True)
     trained(network, in_eights(samples, False))
-    seconds = time.monotonic() - began
+    seconds = now() - began
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
     print(json.dumps({"seconds": seconds, "memory": memory, "rows": len(samples)}))
 

@@ -4,4 +4,5 @@ threads worked, which other jobs on the machine disturb much less. Under OMP_WAI
 import os
 import time
 
-now = time.process_time if os.environ.get("BENCHMARK_CLOCK") == "cpu" else time.perf_counter
+CPU = os.environ.get("BENCHMARK_CLOCK") == "cpu"
+now = time.process_time if CPU else time.perf_counter
