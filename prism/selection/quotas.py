@@ -80,8 +80,8 @@ class Quotas:
         """Which sources did not get their least."""
         rows = zip(self._sources.names, self._sources.used, self._least, strict=True)
         return [
-            f"source {name} makes {used} of the {least} {self._unit} that its quota asks for at least: it has no more "
-            "that fit"
+            f"source {name} makes {used} of the {least} {self._unit} that its quota asks for at least: no "
+            "other of its rows fits, or came up"
             for name, used, least in rows
             if used < least
         ]

@@ -60,7 +60,7 @@ def test_room_that_a_source_cannot_fill_goes_to_the_others() -> None:
     found = select(make_scores(WEB, FALLING), budget=6, quotas=["book=4.."])
     assert found.ids == ["a", "b", "e", "f", "c", "d"]
     assert found.notices == (
-        "source book makes 2 of the 4 rows that its quota asks for at least: it has no more that fit",
+        "source book makes 2 of the 4 rows that its quota asks for at least: no other of its rows fits, or came up",
     )
 
 
