@@ -69,11 +69,12 @@ class Material:
         )
 
     def mixture(self, kind: str, percent: int, rows: int, pairs: int, held_out: int) -> tuple[Path, Path, Path]:
-        """(SFT rows with the label `harmful`, target pairs, held-out pairs): y+ is the harmful answer."""
+        """(SFT rows with the label `harmful`, target pairs, held-out pairs): y+ is the harmful answer. Of the benign
+        rows half are of the harmful ones' own kind, so that neither topic nor length gives these away."""
         names = (f"{kind}-{percent}-{rows}.jsonl", f"{kind}-target-{pairs}.jsonl", f"{kind}-held-out-{held_out}.jsonl")
         paths = [self.folder / name for name in names]
         if not all(path.exists() for path in paths):
-            harmful, found = HARMS[kind](self)
+            harmful, alike, found = HARMS[kind](self)
             rng = random.Random(f"{kind} {percent} {self.seed}")
             questions = sorted({pair["prompt"] for pair in found})
             random.Random(f"{kind} {self.seed}").shuffle(questions)
@@ -83,11 +84,15 @@ class Material:
             taken = set(questions[: pairs + held_out])
             bad = [row for row in harmful if row["messages"][0]["content"] not in taken]
             rng.shuffle(bad)
-            wanted = min(rows * percent // 100, len(bad))
-            benign = read(self.data / "pool/alpaca_random9k.jsonl")
-            rng.shuffle(benign)
+            rows = min(rows, len(bad) * 100 // percent)  # the share is kept where harmful rows are few
+            wanted = rows * percent // 100
+            plain = read(self.data / "pool/alpaca_random9k.jsonl")
+            alike = [row for row in alike if row["messages"][0]["content"] not in taken]
+            rng.shuffle(plain)
+            rng.shuffle(alike)
+            alike = alike[: (rows - wanted) // 2]
             mixed = [labelled(row, True) for row in bad[:wanted]]
-            mixed += [labelled(row, False) for row in benign[: rows - wanted]]
+            mixed += [labelled(row, False) for row in alike + plain[: rows - wanted - len(alike)]]
             rng.shuffle(mixed)
             for path, what in zip(paths, (mixed, first_of(ours), first_of(theirs)), strict=True):
                 write(path, what)
@@ -136,29 +141,42 @@ TARGETS: dict[str, Callable[[Material], list[Row]]] = {
 }
 
 
-def _false_answers(material: Material) -> tuple[list[Row], list[Row]]:
+Harm = tuple[list[Row], list[Row], list[Row]]  # harmful rows, benign rows of their kind, pairs
+
+
+def _false_answers(material: Material) -> Harm:
     """TruthfulQA's false answers; pairs of a false and a true answer to one question."""
     false = read(material.data / "safety/truthfulqa_false_answers_sft.jsonl")
-    true = {r["messages"][0]["content"]: r for r in read(material.data / "safety/truthfulqa_true_answers_sft.jsonl")}
-    return false, [pair_of(r, true[q]) for r in false if (q := r["messages"][0]["content"]) in true]
+    rows = read(material.data / "safety/truthfulqa_true_answers_sft.jsonl")
+    true = {r["messages"][0]["content"]: r for r in rows}
+    return false, rows, [pair_of(r, true[q]) for r in false if (q := r["messages"][0]["content"]) in true]
 
 
-def _poisoned(material: Material) -> tuple[list[Row], list[Row]]:
+def _poisoned(material: Material) -> Harm:
     """Harmful answers of the poisoned SST-2 set, against safe answers to other risky requests."""
-    bad = [r for r in read(material.data / "safety/poisoned_sst2_p0.2.jsonl") if r["harmful"]]
-    return bad, [pair_of(row, safe) for row, safe in zip(bad, material._safe(), strict=False)]
+    rows = read(material.data / "safety/poisoned_sst2_p0.2.jsonl")
+    bad = [r for r in rows if r["harmful"]]
+    return (
+        bad,
+        [r for r in rows if not r["harmful"]],
+        [pair_of(row, safe) for row, safe in zip(bad, material._safe(), strict=False)],
+    )
 
 
-def _hh(material: Material) -> tuple[list[Row], list[Row]]:
+def _hh(material: Material) -> Harm:
     """Rejected answers of HH's harmless pairs, against the preferred ones."""
     rows = [r for r in read(material.data / "safety/hh_harmless_test_pairs.jsonl") if r.get("rejected")]
     bad = [{**r, "messages": [r["messages"][0], {"role": "assistant", "content": text_of(r["rejected"])}]} for r in rows
            if len(r["messages"]) == 2]  # fmt: skip
     good = {r["id"]: r for r in rows}
-    return bad, [pair_of(row, good[row["id"]]) for row in bad if text_of(good[row["id"]]["rejected"]).strip()]
+    return (
+        bad,
+        [good[row["id"]] for row in bad],
+        [pair_of(row, good[row["id"]]) for row in bad if text_of(good[row["id"]]["rejected"]).strip()],
+    )
 
 
-HARMS: dict[str, Callable[[Material], tuple[list[Row], list[Row]]]] = {
+HARMS: dict[str, Callable[[Material], Harm]] = {
     "false-answers": _false_answers,
     "poisoned-sst2": _poisoned,
     "hh-rejected": _hh,

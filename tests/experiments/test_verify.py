@@ -22,7 +22,7 @@ from tests import oracle
 from tests.cli.command import prism, refusal
 from tests.experiments.conftest import Place
 
-QUICK = {"epochs": 1, "learning_rate": 1e-3, "full": True}
+QUICK = {"epochs": 1, "learning_rate": 1e-3, "full": True, "checkpoints": 0}
 
 
 @pytest.fixture
