@@ -50,7 +50,8 @@ def main() -> None:
     if set(names) & set(WARMED):
         bench.once("warm-up", bench.warm)
     for name in names:
-        bench.once(name, lambda name=name: bench.measure(name))
+        if not bench.derives(name):
+            bench.once(name, lambda name=name: bench.measure(name))
     bench.once("matrix", lambda: bench.pair_scores("prism"))
     if "prism-ekfac" in names:
         bench.once("matrix-ekfac", lambda: bench.pair_scores("prism-ekfac"))
@@ -78,6 +79,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--curvature-samples", type=int, default=500)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="*", help="methods; all that prism methods lists and that need no more options")
+    parser.add_argument(
+        "--derive", action="store_true", help="no pass of their own for methods that follow from the pair scores"
+    )
     parser.add_argument("--train-pass", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if not args.train_pass and not (args.data / "pool").is_dir():
@@ -191,7 +195,12 @@ class Bench:
         return {"seconds": time.monotonic() - began}
 
     def reruns(self, name: str) -> bool:
-        return "error" not in self.results[name] and name not in (*LINEAR, *NO_TARGET)
+        return "error" not in self.results.get(name, {}) and name not in (*LINEAR, *NO_TARGET)
+
+    def derives(self, name: str) -> bool:
+        """Whether a method's scores are made of those against each pair, in place of a pass like PRISM's of its own."""
+        rule = LINEAR.get(name)
+        return self.args.derive and rule is not None and rule.by != "norm" and name not in ("prism", "prism-ekfac")
 
     def noisy(self, name: str, noise: float) -> None:
         pool = "part" if name in WARMED else "pool"
@@ -220,22 +229,30 @@ class Bench:
             "|---|---|---|---|---|---|---|---|",
         ]
         for name in names:
-            result = self.results[name]
+            derived = self.derives(name)
+            result = self.results.get(name, {} if derived else {"error": "not run"})
             if "error" in result:
                 lines.append(f"| `{name}` | {result['error']} | | | | | | |")
                 continue
-            scores = self.scores(f"clean/{name}")
+            scores = self.scores("clean/prism" if derived else f"clean/{name}")
+            if derived:
+                scores["score"] = self.linear(name, 0.0, scores)
             best = top(scores)
             sources = Counter(scores["source"][best].tolist()).most_common(3)
             picked = ", ".join(f"{source} {count / len(best):.0%}" for source, count in sources)
             same = len(reference & set(best)) / len(best)
             length = scores["response_tokens"][best].mean()
             noise = [self.stability(name, scores, level) for level in NOISE]
-            cost = f"{result['seconds'] / plain['seconds']:.2f} | {result['memory']}"
+            like = "prism-ekfac" if name in LINEAR and LINEAR[name].curved else "prism"
+            cost = f"as `{like}` | "
+            if not derived:
+                cost = f"{result['seconds'] / plain['seconds']:.2f} | {result['memory']}"
             lines.append(f"| `{name}` | {cost} | {same:.0%} | {length:.0f} | {picked} | {noise[0]} | {noise[1]} |")
         lines += [
             "",
-            "The last two columns are Spearman correlations of a method's ranking with its own on the clean target. "
+            "Where the cost is another method's, scores were made of the scores against each pair, exactly. "
+            * args.derive
+            + "The last two columns are Spearman correlations of a method's ranking with its own on the clean target. "
             f"Those of {', '.join(LINEAR)} follow from the scores against each pair, exactly; those of "
             f"{', '.join(WARMED)} are over the pool's first {args.noise_rows:,} rows; the others are own runs.",
         ]
