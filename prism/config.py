@@ -275,13 +275,13 @@ def load_config(path: Path | None, given: Mapping[str, Any], cls: type[BaseModel
 def _explain(error: ValidationError, path: Path | None) -> str:
     lines = []
     for problem in error.errors():
-        name = "--" + str(problem["loc"][0]).replace("_", "-") if problem["loc"] else "config"
+        name = "--" + str(problem["loc"][0]).replace("_", "-") + ": " if problem["loc"] else ""
         reason = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "missing":
             reason = "is required"
         elif problem["type"] == "extra_forbidden":
             reason = "is no option"
-        lines.append(f"{name}: {reason}")
+        lines.append(f"{name}{reason}")
     return "; ".join(lines) + (f" (config {path})" if path else "")
 
 

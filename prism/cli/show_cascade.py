@@ -18,11 +18,15 @@ def show_cascade(summary: dict[str, Any]) -> None:
     console.print(stages)
     console.print(_sources(summary["sources"], f"selected: {summary['rows']:,} rows", summary["rows"]))
     if loss := summary["loss"]:
-        share = "no share that means anything" if loss["score"] is None else f"{loss['score']:.1%}"
-        random = "" if loss["random"] is None else f" (rows drawn at random: {loss['random']:.1%})"
+        share = (
+            "The full selection's scores add up to nothing gained, so no share of them is told"
+            if loss["score"] is None
+            else f"Its rows make {loss['score']:.1%} of the full selection's sum of scores (rows drawn at random: "
+            f"{loss['random']:.1%})"
+        )
         console.print(
             f"of the full selection the cascade has {loss['overlap']:.1%}; {loss['survived']:.1%} were let through by "
-            f"{text(summary['first'])}. Its rows make {share} of the full selection's sum of scores{random}",
+            f"{text(summary['first'])}. {share}",
             highlight=False,
         )
     for notice in summary["notices"]:

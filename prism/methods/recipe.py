@@ -75,8 +75,8 @@ class Recipe(BaseModel):
 
     @property
     def linear(self) -> bool:
-        """Whether a score is a row's own factor times the product of its gradient with the weighted sum of what each
-        target pair contributes, so that scores against each pair give it under any weights."""
+        """Whether a score is a row's own factor times the product of its gradient with one direction, so that it splits
+        by tokens and by target pairs."""
         return self.aggregate == "mean" and self.candidate_map == "identity" and self.checkpoints == "one"
 
     @property

@@ -104,7 +104,8 @@ def _read(path: Path) -> Any:
             kind = found[1]
             hint = "it is quantised: use a plain AdamW" if "optim" in kind else "save tensors and numbers alone"
             raise ModelError(f"{path} holds objects of {kind}, which only pickle could load: {hint}") from error
-        raise ModelError(f"the optimizer state {path} can't be read: {first_line(error)}") from error
+        reason = first_line(error) if isinstance(error, OSError | RuntimeError) else "it is no file of torch.save"
+        raise ModelError(f"the optimizer state {path} can't be read: {reason}") from error
 
 
 def _unwrapped(raw: Any, path: Path) -> dict[str, Any]:

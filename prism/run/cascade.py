@@ -21,6 +21,7 @@ from prism.methods.table import find_method
 from prism.progress import Progress, Silent
 from prism.run.cascade_config import CascadeConfig
 from prism.run.others import GRADIENTS
+from prism.run.prepare import open_job
 from prism.run.select import Run, run_select
 from prism.selection import Selection
 from prism.selection.selection import json_line
@@ -51,6 +52,7 @@ def run_cascade(config: CascadeConfig, progress: Progress | None = None) -> Casc
     progress = progress or Silent()
     out = Path(config.out).expanduser().absolute()
     stages = _stages(config, out)
+    open_job(stages["second"].absolute())  # which refuses what the second method can't do before the first runs
     earlier = _earlier(out)
     progress.note(f"first: {config.first} keeps {config.keep} of the pool")
     first = run_select(stages["first"], progress)
@@ -76,7 +78,7 @@ def run_cascade(config: CascadeConfig, progress: Progress | None = None) -> Casc
             "rows": len(second.selection),
             "sources": second.selection.sources(),
             "stages": {name: _stage(run, earlier.get(name)) for name, run in runs.items()},
-            "loss": None if full is None else lost(first.selection, second.selection, full.selection),
+            "loss": None if full is None else lost(first.selection, second.selection, full.selection, config.order),
             "notices": list(second.selection.notices),
         }
         write_whole(out / "cascade.json", json.dumps(summary, indent=2, allow_nan=False) + "\n")
@@ -85,12 +87,13 @@ def run_cascade(config: CascadeConfig, progress: Progress | None = None) -> Casc
     return Cascade(out, first, second, full, summary)
 
 
-def lost(first: Selection, second: Selection, full: Selection) -> dict[str, float | None]:
+def lost(first: Selection, second: Selection, full: Selection, order: str = "top") -> dict[str, float | None]:
     """What the cascade's choice `second` is short of that of the full ranking.
 
     `overlap`: how much of the full selection it has; `survived`: how much of it the first method kept; `score`: the sum
     of the full ranking's scores over the cascade's rows, over that of the full selection; `random`: the same, expected
-    of as many rows drawn from the whole pool; None where the full selection's sum is zero.
+    of as many rows drawn from the whole pool; None where the full selection's sum is not above zero (below, with
+    `order="bottom"`), since a share of it says nothing then.
     """
     ids = {name: place for place, name in enumerate(full.scores.table.column("id").to_pylist())}
     wanted = set(full.ids)
@@ -98,11 +101,12 @@ def lost(first: Selection, second: Selection, full: Selection) -> dict[str, floa
     found = np.array([ids[name] for name in second.ids], dtype=np.int64)
     best = float(values[full.places].sum())
     finite = values[np.isfinite(values)]
+    told = best > 0 if order == "top" else best < 0
     return {
         "overlap": len(wanted & set(second.ids)) / len(wanted),
         "survived": len(wanted & set(first.ids)) / len(wanted),
-        "score": float(np.nansum(values[found])) / best if best else None,
-        "random": float(finite.mean() * len(found)) / best if best else None,
+        "score": float(np.nansum(values[found])) / best if told else None,
+        "random": float(finite.mean() * len(found)) / best if told else None,
     }
 
 

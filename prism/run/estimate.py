@@ -59,7 +59,7 @@ def estimate_run(config: SelectConfig, progress: Progress | None = None) -> Figu
         with clock.phase("reading"):
             this = job.identity()
             folder.check(this, but=MACHINE if folder.finished else ())
-            require_pair_scores(config, folder)
+            require_pair_scores(job, folder)
             stored = stored_run(folder, job.pool)
         if stored is None and not (isinstance(job.method, Recipe) and job.method.plain):
             raise ConfigError(

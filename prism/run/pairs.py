@@ -3,14 +3,14 @@
 import math
 import shutil
 
-from prism.config import SelectConfig, bytes_of
+from prism.config import bytes_of
 from prism.data import Encoder
 from prism.errors import ConfigError
 from prism.model import Model
 from prism.progress import Progress
 from prism.run.curvature import curvature_of
 from prism.run.folder import PAIR_SCORES, RunFiles, RunFolder
-from prism.run.prepare import Job
+from prism.run.prepare import Job, why_not_pairs
 from prism.scoring import SHARD_ROWS, Folder, ScoreTable
 from prism.scoring.matrix import Tiling, score_pairs
 from prism.scoring.pairs import gather
@@ -19,10 +19,14 @@ from prism.target import MeasuredTarget
 from prism.target.measure import encode_pairs
 
 
-def require_pair_scores(config: SelectConfig, folder: RunFiles) -> None:
+def require_pair_scores(job: Job, folder: RunFiles) -> None:
     """Raises ConfigError where the strategy needs scores that the run neither has nor is to make."""
+    config = job.config
     if config.strategy in OF_PAIRS and not config.pair_scores and not folder.has_pair_scores():
-        raise ConfigError(f"--strategy {config.strategy} needs the scores against each target pair: add --pair-scores")
+        needs = f"--strategy {config.strategy} needs the scores against each target pair"
+        if reason := why_not_pairs(job.method):
+            raise ConfigError(f"{needs}, which the method {job.method.name} can't have: {reason}")
+        raise ConfigError(f"{needs}: add --pair-scores")
 
 
 def add_pair_scores(

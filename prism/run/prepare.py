@@ -89,23 +89,25 @@ def _require_sense(config: SelectConfig, method: Recipe | Baseline) -> list[Chec
     """The checkpoints to score at; raises ConfigError for options that the method has no use for."""
     require_fitting(config, method)
     if isinstance(method, Recipe):
-        if config.pair_scores and (not method.plain or method.target == "dpo"):
-            raise ConfigError(f"--pair-scores has no meaning for the method {method.name}: {why_not_pairs(method)}")
+        if config.pair_scores and (reason := why_not_pairs(method)):
+            raise ConfigError(f"--pair-scores has no meaning for the method {method.name}: {reason}")
         return checkpoints_of(config, method)
     return []
 
 
-def why_not_pairs(recipe: Recipe) -> str:
-    """Why scores against single pairs don't make those of a recipe."""
-    if recipe.target == "dpo":
+def why_not_pairs(method: Recipe | Baseline) -> str | None:
+    """Why scores against single pairs don't make those of a method; None where they do."""
+    if isinstance(method, Baseline):
+        return "it uses no gradients"
+    if method.target == "dpo":
         return "its pairs count by summed losses"
-    if recipe.checkpoints == "all":
+    if method.checkpoints == "all":
         return "it sums over checkpoints"
-    if recipe.candidate_map != "identity":
-        return f"the {recipe.candidate_map} map is not linear"
-    if recipe.aggregate != "mean":
+    if method.candidate_map != "identity":
+        return f"the {method.candidate_map} map is not linear"
+    if method.aggregate != "mean":
         return "it aggregates over subtasks"
-    return "it divides scores by what differs from row to row"
+    return None if method.plain else "it divides scores by what differs from row to row"
 
 
 def described(method: Recipe | Baseline) -> dict[str, Any]:

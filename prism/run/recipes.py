@@ -144,6 +144,13 @@ def part_of(job: Job, folder: RunFolder) -> Part:
     return Part(checkpoint, folder.path, folder.fingerprint, _identity(job, checkpoint, folder))
 
 
+def only_part(job: Job, folder: RunFolder) -> Part:
+    """The only checkpoint of a job, with the place where its run keeps the curvature."""
+    (part,) = _parts(job, folder)
+    plain = isinstance(job.method, Recipe) and job.method.plain
+    return part if part.checkpoint.path and not plain else part_of(job, folder)
+
+
 def _parts(job: Job, folder: RunFolder) -> Iterator[Part]:
     for number, checkpoint in enumerate(job.checkpoints, 1):
         place = folder.path / "checkpoints" / f"{number:03d}"

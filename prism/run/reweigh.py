@@ -11,7 +11,6 @@ import pyarrow as pa
 from prism.config import load_config
 from prism.errors import ConfigError, RunError
 from prism.files import write_whole
-from prism.methods.recipe import Recipe
 from prism.run.prepare import method_of, why_not_pairs
 from prism.run.select import finished_run
 from prism.scoring import ScoreTable
@@ -43,8 +42,7 @@ def reweigh(run: Path, weights: str, out: Path | None = None, **selection: Any) 
     rule = weighting(weights)
     with finished_run(run) as (config, folder, measured, scores):
         method = method_of(folder.identity)
-        if not isinstance(method, Recipe) or not method.plain or method.target == "dpo":
-            reason = why_not_pairs(method) if isinstance(method, Recipe) else "it uses no gradients"
+        if reason := why_not_pairs(method):
             raise ConfigError(f"{run} was scored by {config.method}, whose pairs can't be reweighed: {reason}")
         matrix = folder.pair_scores()
         of_pairs = rule.weigh(_preferences(measured, matrix.pairs))

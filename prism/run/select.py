@@ -84,7 +84,7 @@ def run_select(config: SelectConfig, progress: Progress | None = None) -> Run:
             if stored is None:
                 folder.check(this)
                 job.require_data()
-        require_pair_scores(config, folder)
+        require_pair_scores(job, folder)
         loaded = cache(lambda: _loaded(job, clock, progress))
         if stored is None:
             folder.claim(circumstances(config.seed))

@@ -27,13 +27,15 @@ class PairScores:
     """
 
     def __init__(self, path: Path, fingerprint: str) -> None:
+        if not path.exists():
+            raise RunError(f"there are no pair scores in {path.parent}: prism select --pair-scores adds them")
         try:
             self._file = pq.ParquetFile(path, page_checksum_verification=True)
             metadata = self._file.schema_arrow.metadata or {}
             self.pairs: list[str] = json.loads(metadata[b"prism.pairs"])
         except (OSError, KeyError, ValueError, pa.ArrowException) as error:
             raise RunError(
-                f"there are no pair scores in {path.parent} ({error}): prism select --pair-scores adds them"
+                f"the pair scores in {path.parent} can't be read ({error}): prism select --pair-scores makes them anew"
             ) from error
         if metadata[b"prism.fingerprint"] != fingerprint.encode():
             raise RunError(f"{path} is of another run than the folder that it lies in")

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.compute as pc
 
-from prism.errors import ConfigError
+from prism.errors import ConfigError, DataError
 from prism.scoring import ScoreTable
 from prism.selection.gains import PairGains, Turns
 from prism.selection.selection import finite_rows
@@ -142,9 +142,14 @@ def per_token(task: Task) -> InOrder:
     sign = 1 if task.order == "top" else -1
     values = sign * task.scores.column("score")[task.ranked]
     worth = task.ranked[values > 0]
+    above = "above" if sign > 0 else "below"
+    if not len(worth):
+        raise DataError(
+            f"no score is {above} zero, so --strategy per-token has nothing to add up; scores that are places or "
+            "negative by nature (of rds+ or perplexity, say) have no sum per token: choose --strategy top"
+        )
     density = values[values > 0] / np.maximum(1, task.tokens[worth])
     order = np.lexsort((task.by_id[worth], -density))
     left = len(task.ranked) - len(worth)
-    above = "above" if sign > 0 else "below"
     end = f"the {left} rows whose score is not {above} zero add nothing to the sum, and are not chosen"
     return InOrder(worth[order], skips=True, at_end=end if left else None)

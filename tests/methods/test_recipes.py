@@ -19,7 +19,7 @@ from prism.methods.passes import score_groups
 from prism.methods.recipe import Recipe, load_recipe
 from prism.methods.table import METHODS, RECIPES, find_method
 from prism.model import Model, load_model
-from prism.run.explain import explain_row
+from prism.run.explain import explain_row, explain_rows
 from prism.run.reweigh import reweigh
 from prism.run.select import Run, run_select
 from prism.target import Objective, measure_target
@@ -239,6 +239,41 @@ def test_ablations_of_prism(places: dict[str, Any], name: str) -> None:
     candidates = gradients_of(model, samples_of(model), mean=name == "prism-mean")
     expected = [cosine(g, target) if name == "prism-cosine" else float(g @ target) for g in candidates]
     assert np.allclose(found.selection.scores.column("score"), expected, rtol=1e-6, atol=1e-6 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("change", ["normalise: cosine", "candidate_loss: mean", "normalise: token\ncurvature: ekfac"])
+def test_tokens_make_the_scores_of_methods_that_divide(places: dict[str, Any], change: str, trained: Path) -> None:
+    """Each token's own gradient against the direction, divided by what the row is divided by."""
+    file = Path(places["out"]).parent / "divides.yaml"
+    file.write_text(change + "\n")
+    at = trained / "checkpoint-3"
+    found = run(places, method=str(file), checkpoints=[str(at)])
+    model = load_model(places["model"], adapter=at, dtype="float64", device="cpu")
+    kept = Path(places["out"]) / "checkpoints" / "001" / "curvature"
+    fitted = {f.name: f.stat().st_mtime_ns for f in kept.glob("*")}
+    samples = samples_of(model)
+    ids = found.selection.scores.table.column("id").to_pylist()
+    views, pulls = explain_rows(Path(places["out"]), ids, pulls=True)
+    assert pulls is not None and len(views) == len(samples)
+    scores = found.selection.scores.column("score")
+    for view, sample, score in zip(views, samples, scores, strict=True):
+        assert view["score"] == pytest.approx(score, rel=1e-6)
+        assert len(view["tokens"]) == sample.response_tokens
+        if "ekfac" in change:
+            continue
+        of_tokens = []
+        for place in range(sample.response_tokens):
+            with model.requiring_grad():
+                of_tokens.append(flat(oracle.gradients(model, oracle.token_losses(model.network, sample)[place])))
+        direction = flat(dict(found.target.direction.tensors))
+        whole = torch.stack(of_tokens).sum(0)
+        size = float(whole.norm() * direction.norm()) if "cosine" in change else len(of_tokens)
+        right = [float(g @ direction) / size for g in of_tokens]
+        got = [token["contribution"] for token in view["tokens"]]
+        assert np.allclose(got, right, rtol=1e-6, atol=1e-7 * np.abs(right).max())
+    assert np.allclose(pulls.contributions.sum(1), scores, rtol=1e-5, atol=1e-7 * np.abs(scores).max())
+    assert fitted == {f.name: f.stat().st_mtime_ns for f in kept.glob("*")}, "the curvature was fitted anew"
+    assert bool(fitted) == ("ekfac" in change) and not (Path(places["out"]) / "curvature").exists()
 
 
 def test_round_robin_takes_turns(places: dict[str, Any], tmp_path: Path) -> None:

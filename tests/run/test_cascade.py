@@ -96,6 +96,21 @@ def test_what_is_lost() -> None:
     assert np.isfinite(list(lost(first, full, full).values())).all()  # type: ignore[arg-type]
 
 
+def test_a_share_of_a_loss_is_not_told() -> None:
+    rows = make_rows("abcd")
+    full = select(make_scores(rows, [-4.0, -3, -2, -1]), budget=2)
+    second = select(make_scores(rows, [4.0, 3, 2, 1]), budget=2)
+    assert lost(full, second, full)["score"] is None and lost(full, second, full)["random"] is None
+    lowest = select(make_scores(rows, [-4.0, -3, -2, -1]), budget=2, order="bottom")
+    assert lost(lowest, full, lowest, "bottom")["score"] == pytest.approx(3 / 7)
+
+
+def test_the_second_method_is_checked_before_the_first_runs(given: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="give --checkpoints"):
+        cascade(given, method="less")
+    assert not (Path(given["out"]) / "first").exists()
+
+
 def test_options_go_to_the_method_that_takes_them(given: dict[str, Any]) -> None:
     made = cascade(given, first="dsir", ngrams=1, pair_scores=True, strategy="coverage")
     assert not (made.folder / "first" / "pairs.parquet").exists()

@@ -26,6 +26,14 @@ def test_a_strategy_that_needs_pair_scores_is_refused_before_anything_is_scored(
     assert not (Path(config.out) / "scores").exists()
 
 
+@pytest.mark.parametrize(
+    ("method", "why"), [("random", "no gradients"), ("prism-mean", "divides"), ("prism", "add --p")]
+)
+def test_a_method_without_pairs_is_named(method: str, why: str, config: SelectConfig) -> None:
+    with pytest.raises(ConfigError, match=why):
+        run_select(config.model_copy(update={"strategy": "coverage", "method": method}))
+
+
 @pytest.mark.parametrize("strategy", ["per-token", "round-robin", "coverage"])
 def test_a_finished_run_selects_again(strategy: str, job: SelectConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     run_select(job)
