@@ -10,6 +10,8 @@ from prism.errors import ConfigError, DataError
 from prism.experiments.config import RepairConfig
 from prism.experiments.labels import read_labels, threshold_from
 from prism.files import write_whole
+from prism.methods.recipe import Recipe
+from prism.methods.table import find_method
 from prism.progress import Progress
 from prism.run.select import Run, run_select
 from prism.scoring import ScoreTable
@@ -36,6 +38,11 @@ def choose_drop(
         ConfigError: all rows would go.
         DataError: no threshold can be had from the labelled rows, or no row is above it.
     """
+    if config.calibrate and _ranks(config):
+        raise ConfigError(
+            f"--calibrate: scores of the method {config.method} are places in an order, which another set's threshold "
+            "can't cut: use --drop"
+        )
     budget = config.drop or "1"
     run = run_select(config.ranking(out=str(folder), budget=budget, **place), progress)
     drop = Drop(run.selection)
@@ -54,6 +61,14 @@ def choose_drop(
             + (", or look at the labelled rows of --calibrate" if config.calibrate else "")
         )
     return run, drop
+
+
+def _ranks(config: RepairConfig) -> bool:
+    """Whether scores are places in a round-robin order."""
+    method = find_method(config.method)
+    if isinstance(method, Recipe):
+        return method.aggregate == "subtask-round-robin"
+    return (config.aggregate or method.aggregate) == "round-robin"
 
 
 def _above(scores: ScoreTable, threshold: float) -> Drop:

@@ -95,14 +95,22 @@ def threshold_from(scores: ScoreTable, labels: Labels) -> float:
     """`best_threshold` of the labelled rows with a finite score.
 
     Raises:
-        DataError: one of the two kinds is missing, so that no threshold tells them apart.
+        DataError: one of the two kinds is missing, or no threshold tells them apart.
     """
     used = labels.known & finite_rows(scores)
     harmful = labels.harmful[used]
     if not harmful.any() or harmful.all():
         counts = f"{int(harmful.sum())} harmful and {int((~harmful).sum())} benign"
         raise DataError(f"the labelled set for the threshold has {counts} rows with a score: it needs both kinds")
-    return best_threshold(scores.column("score")[used], harmful)
+    values = scores.column("score")[used]
+    threshold = best_threshold(values, harmful)
+    found, lost = ((values[kind] >= threshold).mean() for kind in (harmful, ~harmful))
+    if found <= lost:
+        raise DataError(
+            "no threshold tells the labelled rows apart: the harmful ones don't score higher. Another --method, --at "
+            "or --target may; or give --drop"
+        )
+    return threshold
 
 
 def _share(part: Flags, whole: Flags) -> float | None:

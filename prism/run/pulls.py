@@ -9,6 +9,7 @@ import numpy.typing as npt
 from prism.config import bytes_of
 from prism.curvature import Curvature
 from prism.data import Encoded, Encoder
+from prism.methods.recipe import Recipe
 from prism.model import Model
 from prism.progress import Progress
 from prism.run.prepare import Job
@@ -23,8 +24,9 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Pulls:
-    """contributions [rows, pairs]: w_q (S+_q - S-_q) / |Q|, which sum over the `pairs` (their ids) to the score. Pairs
-    that are too long for the memory beside the directions are left out."""
+    """contributions [rows, pairs]: w_q (S+_q - S-_q) / |Q|, or w_q S+_q / |Q| for a target of y+
+    alone, which sum over the `pairs` (their ids) to the score. Pairs that are too long for the memory beside the
+    directions are left out."""
 
     pairs: list[str]
     contributions: Floats
@@ -46,6 +48,7 @@ def pair_pulls(
     kept = [(pair.id, sides) for pair, sides in zip(found, encoded, strict=True) if pair.id in weights]
     tiling = Tiling.plan(model, len(kept), bytes_of(job.config.direction_memory))
     progress.start("pairs", len(kept))
+    paired = not isinstance(job.method, Recipe) or job.method.target == "pair"
     parts, names = [np.empty((len(samples), 0))], list[str]()
     for tile, _, _ in tiling.tiles():
         sides = [pair for _, pair in kept[tile]]
@@ -53,7 +56,8 @@ def pair_pulls(
         engine, _ = backward_engine(model, v.tensors, norms=False, probes=samples, sizes=v.sizes)
         scorer = Scorer(model, Chosen(engine, ""), 2 * len(sides), job.config.batch_tokens)
         scores = scorer.score(samples, lambda *_: None).scores
-        parts.append((scores[:, : len(sides)] - scores[:, len(sides) :])[:, v.fits])
+        rejected = scores[:, len(sides) :] if paired else 0.0
+        parts.append((scores[:, : len(sides)] - rejected)[:, v.fits])
         names += [name for (name, _), fits in zip(kept[tile], v.fits, strict=True) if fits]
         progress.advance(len(sides), 0)
     if len(names) < len(kept):

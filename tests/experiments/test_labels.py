@@ -60,6 +60,9 @@ def test_one_kind_alone() -> None:
     assert against_labels(table, np.array([0]), labels, seed=0)["auroc"] is None
     with pytest.raises(DataError, match="2 harmful and 0 benign"):
         threshold_from(table, labels)
+    upside_down = scored([True, True, False], [1.0, 2.0, 3.0])
+    with pytest.raises(DataError, match="the harmful ones don't score higher"):
+        threshold_from(upside_down, read_labels(upside_down.pool, upside_down, "bad"))
 
 
 def test_a_row_that_was_not_scored_has_no_label(tmp_path: Path) -> None:

@@ -86,6 +86,8 @@ def test_a_threshold_from_labelled_rows(place: Place, write_jsonl: Callable[[str
     scored = np.array([row["prism"]["score"] for row in dropped])
     assert done["threshold"] is not None and scored.min() >= done["threshold"]
     assert len(dropped) + len(lines(done["kept"])) == 21
+    with pytest.raises(ConfigError, match="are places in an order"):
+        repair(RepairConfig(**{**config, "method": "rds+", "out": str(place.folder / "ranks")}))
     one_kind = write_jsonl("one.jsonl", [row for row in mixture() if row.get("bad")])
     with pytest.raises(DataError, match="7 harmful and 0 benign"):
         repair(RepairConfig(**{**config, "calibrate": [str(one_kind)], "out": str(place.folder / "other")}))
