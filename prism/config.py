@@ -62,7 +62,9 @@ class SelectConfig(Config):
     tokenizer: str | None = _option("data", "Tokenizer, where it is not the model's own.", None)
     revision: str | None = _option("data", "Revision of a hub model.", None)
     pool: list[str] = _option("data", "Candidate rows: files, globs, saved datasets folders, hub ids.", min_length=1)
-    target: list[str] = _option("data", "Target pairs (prompt, chosen, rejected), from the same places.", min_length=1)
+    target: list[str] = _option(
+        "data", "Target pairs (prompt, chosen, rejected), from the same places; some baselines need none.", []
+    )
     out: str = _option("display", "Run folder.")
     budget: str = _option("selection", "A share (5%), samples (1000) or response tokens ('200k tok').", "5%")
     order: Literal["top", "bottom"] = _option(

@@ -81,6 +81,8 @@ class Rows(Generic[T]):
         """Raises DataError where there is no good row at all, saying why."""
         if len(self):
             return
+        if not self.sources:
+            raise DataError(f"no {what} was given: an empty list of files")
         names = ", ".join(source.name for source in self.sources)
         if not self.rejected:
             raise DataError(f"the {what} is empty: {names} holds no rows")
@@ -201,8 +203,9 @@ def open_pool(where: Where, *, columns: Mapping[str, str] | None = None, on_bad_
 def open_target(
     where: Where, *, columns: Mapping[str, str] | None = None, on_bad_row: OnBadRow = "skip", paired: bool = True
 ) -> Target:
-    """`load_target` without reading anything yet."""
-    return Rows(open_sources(where), partial(_pair, paired), _checked(columns), _known(on_bad_row))
+    """`load_target` without reading anything yet; of an empty list of places, a target without pairs."""
+    sources = [] if isinstance(where, list) and not where else open_sources(where)
+    return Rows(sources, partial(_pair, paired), _checked(columns), _known(on_bad_row))
 
 
 def _legible(reason: str) -> str:

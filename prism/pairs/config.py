@@ -7,7 +7,6 @@ from pydantic import field_validator, model_validator
 
 from prism.budget import BATCH_TOKENS
 from prism.config import Config, option
-from prism.data.forms import FIELDS
 
 Kind = Literal["choices", "preference", "sampled", "swap", "prompts"]
 MORE_FIELDS = ("question", "options", "answer", "rank", "score")
@@ -67,6 +66,8 @@ class PairsConfig(Config):
     @field_validator("columns")
     @classmethod
     def _known(cls, value: dict[str, str]) -> dict[str, str]:
+        from prism.data.forms import FIELDS  # beside what needs torch, which no --help should wait for
+
         if unknown := [name for name in value if name not in (*FIELDS, *MORE_FIELDS)]:
             raise ValueError(f"unknown field {unknown[0]!r}; known fields are {', '.join((*FIELDS, *MORE_FIELDS))}")
         return value

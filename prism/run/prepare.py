@@ -58,7 +58,8 @@ class Job:
             ConfigError: the budget is above the pool; tokens can only be counted later.
         """
         self.pool.require_rows("pool")
-        self.target.require_rows("target")
+        if self.target.sources:
+            self.target.require_rows("target")
         budget = Budget.parse(self.config.budget)
         if budget.unit == "samples":
             budget.resolve(len(self.pool), 0)
@@ -88,6 +89,9 @@ def open_job(config: SelectConfig, method: Recipe | Baseline | None = None) -> J
 def _require_sense(config: SelectConfig, method: Recipe | Baseline) -> list[Checkpoint]:
     """The checkpoints to score at; raises ConfigError for options that the method has no use for."""
     require_fitting(config, method)
+    if not config.target and not (isinstance(method, Baseline) and not method.needs_target):
+        spared = ", ".join(name for name, baseline in BASELINES.items() if not baseline.needs_target)
+        raise ConfigError(f"--target: is required by the method {method.name}; only {spared} do without")
     if isinstance(method, Recipe):
         if config.pair_scores and (reason := why_not_pairs(method)):
             raise ConfigError(f"--pair-scores has no meaning for the method {method.name}: {reason}")

@@ -228,7 +228,7 @@ def _score_baseline(
 ) -> tuple[MeasuredTarget, ScoreTable]:
     with clock.phase("scoring"):
         context = context_of(job, loaded, progress, weights=baseline.loads(options_of(job.config)))
-        pairs, encoded, rejected = encode_pairs(job.target, context.words())
+        pairs, encoded, rejected = encode_pairs(job.target, context.words()) if job.target.sources else ([], [], [])
         measured = unmeasured_target(pairs, encoded, rejected)
         folder.save_target(measured)
         scores = run_baseline(baseline, job, folder, loaded, progress)

@@ -43,7 +43,7 @@ def test_no_command_shows_the_help() -> None:
         (["select", "--seed", "many"], "--seed"),
         (["select", "--seed"], "--seed"),
         (["select", "stray"], "stray"),
-        (["select"], "--model: is required; --pool: is required; --target: is required; --out: is required"),
+        (["select"], "--model: is required; --pool: is required; --out: is required"),
         (["export"], "Missing argument"),
     ],
 )

@@ -1,6 +1,7 @@
 """Methods without gradients in a run folder."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from prism.methods.baselines.robin import round_robin
 from prism.model import find_model, load_model
 from prism.model.load import load_encoder
 from prism.run.baselines import MATRIX
-from prism.run.select import run_select
+from prism.run.select import load_selection, run_select
 from prism.scoring import SHARD_ROWS
 from tests.conftest import TEXTS, Rows, tiny_llama
 from tests.run.test_select import Notes, contents
@@ -155,3 +156,22 @@ def test_options_that_do_not_fit_are_refused_before_anything_is_written(
     with pytest.raises(PrismError, match=message):
         run_select(given(config, **changes))
     assert not (Path(config.out) / "manifest.json").exists()
+
+
+@pytest.mark.parametrize("name", [name for name, baseline in BASELINES.items() if not baseline.needs_target])
+def test_what_looks_at_no_target_needs_none(config: SelectConfig, name: str) -> None:
+    options = {"method": name, "reference": config.model} if name == "delta-loss" else {"method": name}
+    with_one = run_select(given(config, **options))
+    without = run_select(given(config, **options, target=[], out=f"{config.out}-bare"))
+    scores = [run.selection.scores.column("score") for run in (with_one, without)]
+    np.testing.assert_array_equal(scores[0], scores[1])
+    assert without.summary["target"]["pairs"] == 0
+    json.dumps(without.summary, allow_nan=False)
+    again = run_select(given(config, **options, target=[], out=f"{config.out}-bare", budget="1"))
+    assert again.summary["rows"]["reused"] == len(TEXTS) and load_selection(again.folder).ids == again.selection.ids
+
+
+@pytest.mark.parametrize("name", ["prism", "bm25", "rds+"])
+def test_what_needs_a_target_says_so(config: SelectConfig, name: str) -> None:
+    with pytest.raises(ConfigError, match=rf"--target: is required by the method {re.escape(name)}"):
+        run_select(given(config, method=name, target=[]))

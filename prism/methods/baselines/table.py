@@ -22,6 +22,7 @@ class Baseline:
 
     prepare: makes ready to score the rows of a context's pool; called only where there are rows to be scored.
     needs_model: whether it runs the model's weights, and not its tokenizer alone.
+    needs_target: whether scores depend on the target, which may be left out else.
     aggregate: how it makes one score of those against single targets; None where it has but one score.
     takes: the options (fields of `Options`) that it reads, besides `aggregate`.
     requires: the one among them that it can't do without; spared_by: the one that makes the weights unnecessary.
@@ -34,6 +35,7 @@ class Baseline:
     cost: str
     prepare: Callable[[Context, Options], RowScorer]
     needs_model: bool = False
+    needs_target: bool = True
     aggregate: str | None = None
     takes: tuple[str, ...] = ()
     requires: str | None = None
@@ -71,6 +73,7 @@ BASELINES: dict[str, Baseline] = {
             "control",
             "the pool read once",
             by_chance,
+            needs_target=False,
         ),
         Baseline(
             "longest",
@@ -79,6 +82,7 @@ BASELINES: dict[str, Baseline] = {
             "control: a summed loss favours long samples",
             "the pool read once",
             by_length,
+            needs_target=False,
         ),
         Baseline(
             "bm25",
@@ -128,6 +132,7 @@ BASELINES: dict[str, Baseline] = {
             "1/3 pass: forward",
             by_perplexity,
             needs_model=True,
+            needs_target=False,
         ),
         Baseline(
             "ifd",
@@ -137,6 +142,7 @@ BASELINES: dict[str, Baseline] = {
             "up to 2/3 pass: forward with and without prompts",
             by_difficulty,
             needs_model=True,
+            needs_target=False,
         ),
         Baseline(
             "delta-loss",
@@ -146,6 +152,7 @@ BASELINES: dict[str, Baseline] = {
             "2/3 pass: forward of two models",
             by_reducible_loss,
             needs_model=True,
+            needs_target=False,
             takes=("reference",),
             requires="reference",
         ),
