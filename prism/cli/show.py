@@ -135,11 +135,13 @@ def show_reweighed(summary: dict[str, Any]) -> None:
     console = Console()
     same = summary["same_as_the_run"]
     console.print(_sources(summary["sources"], f"weights {summary['weights']}, {summary['about']}", summary["rows"]))
-    console.print(
-        f"{same:,} of the {summary['rows']:,} rows are those of the run's own weights; predicted first-order gain "
-        f"{summary['gain']:.4g} (a random selection of the same size: {summary['random_gain']:.4g})",
-        highlight=False,
+    gain = (
+        ""
+        if summary["gain"] is None
+        else f"; predicted first-order gain {summary['gain']:.4g} (a random selection of the same size: "
+        f"{summary['random_gain']:.4g})"
     )
+    console.print(f"{same:,} of the {summary['rows']:,} rows are those of the run's own weights{gain}", highlight=False)
     for notice in summary["notices"]:
         console.print(_text(notice), style="dim", highlight=False)
     console.print(f"everything is in {_text(summary['out'])}", highlight=False)

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import filelock
+import pyarrow as pa
 
 from prism.circumstances import differences
 from prism.errors import BadRow, RunError
 from prism.files import write_whole
+from prism.run.prepare import completed
 from prism.scoring import Folder, PairScores
 from prism.sealed import seal, unseal
 from prism.selection import PairGains
@@ -26,6 +28,7 @@ HARMLESS = {".lock", "run.log"}  # what a run that ended before its manifest may
 DIRECTION = "direction.safetensors"
 PAIR_SCORES = "pairs.parquet"
 CURVATURE = "curvature"
+EARLIER = pa.schema([field for field in SCHEMA if field.name not in ("subtask", "rejected_from")])  # of older runs
 FRUITS = ("target.parquet", "scores/*.parquet", "checkpoints/*/*.parquet")  # what a run has worked for
 
 
@@ -39,8 +42,16 @@ class TargetFiles:
     def load(self) -> MeasuredTarget | None:
         """None where it is not whole or of another run."""
         try:
-            found = unseal(self.path / "target.parquet", SCHEMA, self.fingerprint, self._direction_digest())
-            return found and MeasuredTarget(found[0], load_directions(self.path / DIRECTION), found[1])
+            path, digest = self.path / "target.parquet", self._direction_digest()
+            if found := unseal(path, SCHEMA, self.fingerprint, digest):
+                table = found[0]
+            elif found := unseal(path, EARLIER, self.fingerprint, digest):
+                table = found[0]
+                for name in SCHEMA.names[len(EARLIER) :]:
+                    table = table.append_column(name, pa.array([""] * len(table), pa.string()))
+            else:
+                return None
+            return MeasuredTarget(table, load_directions(self.path / DIRECTION), found[1])
         except (RunError, OSError):
             return None
 
@@ -98,11 +109,12 @@ class RunFiles:
         if self.manifest is not None:
             before = self.manifest["identity"]
             identity = {**identity, **{part: before.get(part) for part in but}}
-            if changes := differences(before, identity):
+            if changes := differences(completed(before), completed(identity)):
                 raise RunError(
                     f"{self.path} holds another run; changed since: {'; '.join(changes)}. "
                     "Undo the change to go on with it, or name a new --out"
                 )
+            identity = before
         self.identity = dict(identity)
         self.fingerprint = hashlib.sha256(json.dumps(self.identity, sort_keys=True).encode()).hexdigest()
 

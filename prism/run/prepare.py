@@ -21,6 +21,8 @@ from prism.run.checkpoints import Checkpoint, checkpoints_of, fingerprints
 from prism.run.others import other_fingerprints, require_fitting
 from prism.run.provenance import identity
 
+SCORING = [n for n, f in SelectConfig.model_fields.items() if f.json_schema_extra["stage"] == "scoring"]  # type: ignore[index]
+
 
 @dataclass(frozen=True)
 class Job:
@@ -125,6 +127,16 @@ def method_of(identity: Mapping[str, Any]) -> Recipe | Baseline:
     """The method of a run that was made before, as its manifest has it."""
     found = identity.get("method", {})
     return BASELINES[found["baseline"]] if "baseline" in found else Recipe(name="recipe", **found)
+
+
+def completed(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """The identity of a run that was made before some option, or a field of methods, existed: with its default, which
+    is what such a run did."""
+    fields = {name: SelectConfig.model_fields[name].get_default() for name in SCORING}
+    method = dict(identity.get("method", {}))
+    if "baseline" not in method:
+        method = described(Recipe(name="recipe")) | method
+    return {**identity, "method": method, "option": {**fields, **identity.get("option", {})}}
 
 
 def load(config: SelectConfig, progress: Progress) -> tuple[Model, Encoder]:

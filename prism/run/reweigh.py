@@ -11,6 +11,7 @@ import pyarrow as pa
 from prism.config import load_config
 from prism.errors import ConfigError, RunError
 from prism.files import write_whole
+from prism.methods.recipe import Recipe
 from prism.run.prepare import method_of, why_not_pairs
 from prism.run.select import finished_run
 from prism.scoring import ScoreTable
@@ -58,7 +59,9 @@ def reweigh(run: Path, weights: str, out: Path | None = None, **selection: Any) 
             sink = pa.BufferOutputStream()
             pa.parquet.write_table(table.table.select(["index", "id", "score"]), sink, compression="zstd")
             write_whole(place / "scores.parquet", sink.getvalue().to_pybytes())
-            gain, random_gain = after.gain()
+            own = method.curvature if isinstance(method, Recipe) else "identity"
+            curved = (config.curvature or own) != "identity"  # a score is no change of the objective then
+            gain, random_gain = (None, None) if curved else after.gain()
             summary = {
                 "run": str(run),
                 "out": str(place),

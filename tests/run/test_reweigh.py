@@ -20,6 +20,7 @@ from prism.run.select import run_select
 from prism.scoring import feed, matrix
 from prism.target.pairs import pair_gradients
 from tests import oracle
+from tests.cli.command import prism
 from tests.run.test_select import Notes, contents, flip
 from tests.small_memory import room_for
 
@@ -88,6 +89,14 @@ def test_chosen_alone(job: SelectConfig) -> None:
     right = expected(job)[0] @ run.target.table.column("preference").to_numpy() / run.target.table.num_rows
     found = reweigh(run.folder, "chosen").selection.scores.column("score")
     np.testing.assert_allclose(found, right, atol=1e-6 * np.abs(right).max())
+
+
+def test_no_gain_is_foretold_through_a_curvature(job: SelectConfig) -> None:
+    run = run_select(job.model_copy(update={"curvature": "diagonal"}))
+    summary = reweigh(run.folder, "uniform").summary
+    assert summary["gain"] is None and summary["random_gain"] is None and run.summary["selection"]["gain"] is None
+    done = prism("reweigh", str(run.folder), "--weights", "uniform")
+    assert done.code == 0 and "gain" not in done.out, done
 
 
 def test_other_budgets_and_places(job: SelectConfig, tmp_path: Path) -> None:

@@ -17,7 +17,9 @@ from safetensors.torch import load_file, save_file
 from prism import load_model, load_pool, load_target, score
 from prism.config import SelectConfig
 from prism.errors import ConfigError, DataError, RunError
+from prism.run.explain import explain_row
 from prism.run.select import load_selection, run_select
+from prism.sealed import seal
 from tests.conftest import TEXTS, Rows
 from tests.small_memory import room_for
 
@@ -374,3 +376,38 @@ def test_the_summary_names_the_engine_and_its_error(
     request.getfixturevalue("no_model")
     again = run_select(config.model_copy(update={"budget": "1"})).summary
     assert {n: again[n] for n in ("engine", "engine_error")} == {n: run.summary[n] for n in ("engine", "engine_error")}
+
+
+def test_a_run_from_before_an_option_existed(config: SelectConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it lacks has the default, which is what it did; its scores and its target stay."""
+    import prism.run.folder as folder
+    import prism.run.prepare as prepare
+
+    whole: Any = vars(prepare)["identity"]
+
+    def earlier(*given: Any) -> dict[str, Any]:
+        found = {name: part for name, part in whole(*given).items() if name != "method"}
+        return {**found, "option": {k: v for k, v in found["option"].items() if k not in ("curvature", "quantize")}}
+
+    def sealed(path: Path, table: Any, *more: Any) -> None:
+        seal(path, table.drop_columns(["subtask", "rejected_from"]) if path.name == "target.parquet" else table, *more)
+
+    with monkeypatch.context() as then:
+        then.setattr(prepare, "identity", earlier)
+        then.setattr(folder, "seal", sealed)
+        first = run_select(config)
+    made = {name: data for name, data in contents(config.out).items() if name.startswith(("scores", "target"))}
+    monkeypatch.setattr("prism.run.select.load", lambda *_: pytest.fail("the model is not needed"))
+    again = run_select(config.model_copy(update={"budget": "1"}))
+    assert again.summary["rows"]["reused"] == len(first.selection.scores)
+    assert again.target.table.column("subtask").to_pylist() == [""] * 4
+    assert made.items() <= contents(config.out).items()
+    for change, said in (
+        ({"curvature": "diagonal"}, "curvature: None → diagonal"),
+        ({"method": "hard"}, "prism → hard"),
+    ):
+        with pytest.raises(RunError, match=said):
+            run_select(config.model_copy(update=change))
+    assert explain_row(Path(config.out), first.selection.ids[0])["score"] == pytest.approx(
+        first.selection.scores.column("score")[first.selection.places[0]], rel=1e-4
+    )
