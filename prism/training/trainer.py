@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import math
 import typing
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -46,7 +47,8 @@ SCORINGS = (
 
 @dataclass(frozen=True)
 class Settings:
-    """How to train. Batches are in samples; `warmup` is a share of the steps; `more` is TRL's own, by its own names."""
+    """How to train. Batches are in samples; `warmup` is a share of the steps, rounded down (a first
+    step at rate 0 would be all that a training of one step has); `more` is TRL's own, by its own names."""
 
     epochs: float
     learning_rate: float
@@ -89,6 +91,7 @@ def make_trainer(model: Model, tokens: Path, folder: Path, settings: Settings, c
     from transformers.trainer_callback import PrinterCallback
     from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
+    dataset, more = Dataset.from_file(str(tokens)), checked(settings.more, config_class)
     device_batch = max(n for n in range(1, settings.device_batch + 1) if settings.batch % n == 0)
     chosen = {
         "output_dir": str(folder),
@@ -99,7 +102,7 @@ def make_trainer(model: Model, tokens: Path, folder: Path, settings: Settings, c
         "seed": settings.seed,
         "data_seed": settings.seed,
         "lr_scheduler_type": settings.scheduler,
-        "warmup_steps": settings.warmup,
+        "warmup_steps": math.floor(settings.warmup * _steps(len(dataset), settings, more)),
         "max_length": None,
         "packing": False,
         "dataset_kwargs": {"skip_prepare_dataset": True},
@@ -121,7 +124,7 @@ def make_trainer(model: Model, tokens: Path, folder: Path, settings: Settings, c
     }
     with quiet_transformers():
         try:
-            args = config_class(**{**chosen, **checked(settings.more, config_class)})
+            args = config_class(**{**chosen, **more})
         except (ValueError, TypeError, ImportError, RuntimeError) as error:
             raise ConfigError(f"TRL refuses these trainer settings: {first_line(error)}") from error
         args._n_gpu = min(args.n_gpu, 1)  # TRL knows no DataParallel
@@ -133,7 +136,7 @@ def make_trainer(model: Model, tokens: Path, folder: Path, settings: Settings, c
             trainer = sft(
                 model=model.network,
                 args=args,
-                train_dataset=Dataset.from_file(str(tokens)),
+                train_dataset=dataset,
                 processing_class=model.tokenizer,
                 data_collator=DataCollatorForLanguageModeling(pad_token_id=0),  # masked: any id serves
                 callbacks=list(callbacks),
@@ -142,6 +145,12 @@ def make_trainer(model: Model, tokens: Path, folder: Path, settings: Settings, c
             raise ConfigError(f"TRL refuses to train this model: {first_line(error)}") from error
         trainer.remove_callback(PrinterCallback)
     return trainer
+
+
+def _steps(rows: int, settings: Settings, more: Mapping[str, Any]) -> int:
+    """Optimizer steps of a training on so many rows."""
+    given = int(more.get("max_steps", -1))
+    return given if given > 0 else math.ceil(settings.epochs * math.ceil(rows / settings.batch))
 
 
 def checked(more: Mapping[str, Any], config_class: Any) -> dict[str, Any]:

@@ -237,3 +237,10 @@ def test_one_row_and_many_epochs(job: Job, write_jsonl: Write) -> None:
     row = {"prompt": "☀" * 3, "completion": "Übermut\u2028tut selten gut. 👍"}
     done = train(job(data=[str(write_jsonl("one.jsonl", [row]))], epochs=2, batch=64, device_batch=64))
     assert done.summary["steps"] == 2
+
+
+def test_a_training_of_a_single_step_trains(job: Job, model_folder: Path, write_jsonl: Write, pool_rows: Rows) -> None:
+    data = write_jsonl("one.jsonl", pool_rows[:1])
+    trained = train(job(data=[str(data)], epochs=1, full=True))
+    assert trained.summary["steps"] == 1
+    assert not same(weights(trained.folder), weights(model_folder))
