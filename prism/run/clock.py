@@ -12,6 +12,7 @@ class Clock:
 
     def __init__(self) -> None:
         self._began = time.monotonic()
+        self._inner = 0.0  # seconds of the phases inside the one that is on
         self.phases = dict.fromkeys(PHASES, 0.0)
 
     @property
@@ -21,8 +22,11 @@ class Clock:
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        began = time.monotonic()
+        """Its seconds, less those of phases inside it."""
+        began, before, self._inner = time.monotonic(), self._inner, 0.0
         try:
             yield
         finally:
-            self.phases[name] = self.phases.get(name, 0.0) + time.monotonic() - began
+            seconds = time.monotonic() - began
+            self.phases[name] = self.phases.get(name, 0.0) + seconds - self._inner
+            self._inner = before + seconds

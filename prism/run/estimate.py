@@ -6,6 +6,8 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +17,18 @@ import torch
 from prism.budget import Budget
 from prism.config import SelectConfig
 from prism.data import Pool
-from prism.errors import ConfigError
 from prism.methods.recipe import Recipe
 from prism.progress import Progress, Silent
 from prism.run.clock import Clock
 from prism.run.curvature import is_fitted, kind_of
 from prism.run.curvature_trial import try_curvature
 from prism.run.folder import PAIR_SCORES, RunFiles, unwritable
+from prism.run.method_trial import parts_done, try_method
 from prism.run.pair_trial import try_pairs
 from prism.run.pairs import require_pair_scores
 from prism.run.prepare import Job, load, open_job
 from prism.run.provenance import MACHINE
-from prism.run.select import stored_run
+from prism.run.select import load_in, stored_run
 from prism.run.summary import peak_memory_mb, resident_memory_mb
 from prism.run.trial import PILES, Bench, spread
 from prism.scoring import SHARD_ROWS, ScoreTable
@@ -61,17 +63,14 @@ def estimate_run(config: SelectConfig, progress: Progress | None = None) -> Figu
             folder.check(this, but=MACHINE if folder.finished else ())
             require_pair_scores(job, folder)
             stored = stored_run(folder, job.pool)
-        if stored is None and not (isinstance(job.method, Recipe) and job.method.plain):
-            raise ConfigError(
-                f"--dry-run can't foretell the method {job.method.name}: it knows those with a single pass. "
-                "prism methods tells its cost in passes, and --method prism --dry-run how long a pass takes"
-            )
         if stored is not None and not _lacks_pair_scores(config, folder):
             return _selection_only(config, folder, *stored, clock, scratch)
         folder.check(this)
         progress.note("reading pool and target")
         with clock.phase("reading"):
             job.require_data()
+        if not (isinstance(job.method, Recipe) and job.method.plain):
+            return _by_trial(job, this, folder, clock, scratch, progress)
         return _all_phases(job, folder, clock, scratch, progress)
 
 
@@ -152,6 +151,48 @@ def _all_phases(job: Job, folder: RunFiles, clock: Clock, scratch: Path, progres
         },
         "engine": scores.details["engine"],
         **_totals(clock, round(memory), disk, scratch),
+    }
+
+
+def _by_trial(
+    job: Job, this: dict[str, Any], folder: RunFiles, clock: Clock, scratch: Path, progress: Progress
+) -> Figures:
+    """Of a method that takes more than one plain pass: it is run on parts of the pool, and the line through them
+    prolonged."""
+    config, good = job.config, len(job.pool)
+    progress.note(f"measuring {job.method.name} on a sample of the pool")
+    sample, _ = _sample(job.pool, config.seed)
+    pairs, of_all = job.target, 1.0
+    if isinstance(job.method, Recipe) and job.method.aggregate == "mean" and len(pairs) > PAIRS:
+        pairs, of_all = spread(pairs, PAIRS), len(pairs) / PAIRS
+    loaded = cache(lambda: load_in(job, clock, progress))
+    trial = try_method(replace(job, target=pairs), this, loaded, sample, scratch)
+    scores, shards = trial.large.scores, -(-good // SHARD_ROWS)
+    done = parts_done(job, folder.path, shards)
+    for name, seconds in trial.seconds(good).items():
+        times = {"scoring": 1 - done, "target": of_all}.get(name, 1.0)
+        clock.phases[name] = clock.phases.get(name, 0.0) + seconds * times
+    count = _count(config, scores, good)
+    each, size = _try_selection(config, scores, count / good, scratch)
+    clock.phases["selection"] = good * each
+    rejected = (row for rows in (job.target.rejected, job.pool.rejected) for row in rows)
+    disk = {
+        **trial.disk(good),
+        "selected": round(count * size),
+        "rejected": sum(len(json.dumps(row.as_json())) + 1 for row in rejected),
+    }
+    ranking = resident_memory_mb() + (good * (scores.table.nbytes / len(scores) + RANKING_BYTES)) / (1 << 20)
+    return {
+        "rows": {"good": good, "rejected": len(job.pool.rejected), "stored": int(done * good)},
+        "pairs": len(job.target),
+        "measured": {
+            "rows": 2 * trial.small.rows + trial.large.rows * (trial.large is not trial.small),
+            "batches": trial.counted.batches,
+            "tokens": trial.counted.tokens,
+            "seconds": round(sum(trial.small.phases.values()) + sum(trial.large.phases.values()), 2),
+        },
+        "engine": scores.details["engine"],
+        **_totals(clock, round(max(peak_memory_mb() + (good * READING_BYTES) / (1 << 20), ranking)), disk, scratch),
     }
 
 

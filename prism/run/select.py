@@ -85,11 +85,11 @@ def run_select(config: SelectConfig, progress: Progress | None = None) -> Run:
                 folder.check(this)
                 job.require_data()
         require_pair_scores(job, folder)
-        loaded = cache(lambda: _loaded(job, clock, progress))
+        loaded = cache(lambda: load_in(job, clock, progress))
         if stored is None:
             folder.claim(circumstances(config.seed))
             config.save(folder.path / "config.yaml")
-            stored = _measure_and_score(job, folder, loaded, clock, progress)
+            stored = measure_and_score(job, folder, loaded, clock, progress)
         elif config.on_bad_row == "stop":
             _stop_at_bad_row(job.pool, *stored)
         measured, scores = stored
@@ -171,12 +171,12 @@ def _stop_at_bad_row(pool: Pool, measured: MeasuredTarget, scores: ScoreTable) -
             raise stopped_at(bad[0])
 
 
-def _loaded(job: Job, clock: Clock, progress: Progress) -> tuple[Model, Encoder]:
+def load_in(job: Job, clock: Clock, progress: Progress) -> tuple[Model, Encoder]:
     with clock.phase("loading"):
         return load(job.scored, progress)
 
 
-def _measure_and_score(
+def measure_and_score(
     job: Job, folder: RunFolder, loaded: Callable[[], tuple[Model, Encoder]], clock: Clock, progress: Progress
 ) -> tuple[MeasuredTarget, ScoreTable]:
     config, recipe = job.config, job.method

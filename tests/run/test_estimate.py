@@ -168,3 +168,41 @@ def test_another_run_in_the_folder(config: SelectConfig) -> None:
     (Path(config.out) / "manifest.json").unlink()
     with pytest.raises(RunError, match="holds other files"):
         estimate_run(config)
+
+
+@pytest.mark.parametrize("method", ["random", "bm25", "rds+", "prism-cosine", "groups.yaml"])
+def test_methods_that_are_no_plain_pass(many: SelectConfig, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("prism.run.method_trial.TOO_LONG", 0.2)
+    if method.endswith(".yaml"):
+        file = Path(many.out).parent / method
+        file.write_text("aggregate: subtask-max\ncandidate_map: sign\n")
+        method = str(file)
+    config = many.model_copy(update={"method": method, "budget": "100"})
+    before = around(config)
+    estimate = estimate_run(config)
+    assert around(config) == before, "nothing is left"
+    run = run_select(config)
+    assert estimate["phases"].keys() == run.summary["phases"].keys() and estimate["engine"] == run.summary["engine"]
+    assert estimate["rows"] == {"good": ROWS, "rejected": 0, "stored": 0} and estimate["pairs"] == 4
+    assert estimate["seconds"] > 0 and estimate["measured"]["rows"] > 64
+    patterns = {"scores": "scores/*", "groups": "groups.parquet", "checkpoints": "checkpoints/**/*"}
+    for kind, pattern in patterns.items():
+        real = sum(f.stat().st_size for f in run.folder.glob(pattern) if f.is_file())
+        assert estimate["disk_bytes"].get(kind, 0) == pytest.approx(real, rel=0.4), kind
+    assert json.loads(json.dumps(estimate, allow_nan=False)) == estimate
+
+
+def test_a_method_that_was_stopped_has_the_rest_to_do(many: SelectConfig) -> None:
+    config = many.model_copy(update={"method": "prism-cosine"})
+    run = run_select(config)
+    for file in (run.folder / "summary.json", run.folder / "checkpoints/001/shard-000001.parquet"):
+        file.unlink()
+    rest = estimate_run(config)
+    assert rest["rows"]["stored"] == ROWS * 2 // 3
+
+
+def test_loading_is_counted_once(config: SelectConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a method that loads its model while it scores."""
+    whole = run_select(config.model_copy(update={"method": "perplexity"})).summary
+    assert whole["phases"]["loading"] > 0
+    assert sum(whole["phases"].values()) <= whole["seconds"] + 0.05
