@@ -131,7 +131,9 @@ class SelectConfig(Config):
     )
     pair_scores: bool = _option("display", "Also scores against each target pair, for prism reweigh.", False)
     direction_memory: str = _option(
-        "display", "Memory for the directions of pairs, or a curvature's factors: more take several passes.", "4GB"
+        "display",
+        "Memory for directions of pairs or a curvature's factors (more take several passes) or of subtasks.",
+        "4GB",
     )
     gradient_norms: bool = _option("scoring", "Also gradient norms, at some cost.", False)
     responses: Literal["last", "all"] = _option("scoring", "Loss on the last assistant turn, or on all.", "last")

@@ -8,13 +8,15 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from prism.config import bytes_of
 from prism.data import Encoder
+from prism.errors import ConfigError
 from prism.methods.baselines.matrix import gather_matrix
 from prism.methods.combine import combine
 from prism.methods.maps import map_and_weight, require_weights
 from prism.methods.passes import complete, raw_schema, score_groups
 from prism.methods.recipe import Recipe
-from prism.model import find_model
+from prism.model import Model, find_model
 from prism.progress import Progress
 from prism.run.baselines import MATRIX, WAITING
 from prism.run.checkpoints import Checkpoint
@@ -79,6 +81,8 @@ def score_recipe(
             progress.note(f"checkpoint {number} of {len(parts)}: {part.checkpoint.path}")
         with clock.phase("loading"):
             model, encoder = load(at.config, progress)
+        if recipe.aggregate != "mean":
+            require_room(len({pair.subtask for pair in job.target}), model, job.config.direction_memory, progress)
         with clock.phase("target"):
             if measured is None:
                 if reference is None:
@@ -124,6 +128,21 @@ def score_recipe(
     scores = replace(scores, details={**scores.details, "reused": reused // len(parts), "cost": speed.told(scores)})
     folder.save_rejected(chain(measured.rejected, scores.rejected))
     return measured, scores
+
+
+def require_room(subtasks: int, model: Model, memory: str, progress: Progress) -> None:
+    """Say what the directions of so many subtasks take, which are held at once, each as it is measured and as the
+    scoring pass takes it; raises ConfigError where that is more than `memory`."""
+    each = 2 * sum(p.numel() * max(4, p.element_size()) for p in model.parameters.values())
+    if subtasks < 2:
+        return
+    said = f"the directions of {subtasks} subtasks take {subtasks * each / 1e9:.2g} GB"
+    if subtasks * each > bytes_of(memory):
+        raise ConfigError(
+            f"{said}, more than --direction-memory {memory}: raise that if there is room, choose fewer --parameters "
+            "(lora, a smaller --lora-rank), or join subtasks (--target-columns subtask=COLUMN)"
+        )
+    progress.note(said)
 
 
 def _combined(recipe: Recipe, job: Job, folder: RunFolder, parts: list[Part], groups: list[str]) -> ScoreTable:

@@ -26,6 +26,7 @@ from prism.target import Objective, measure_target
 from prism.target.weights import WEIGHTINGS
 from tests import oracle
 from tests.conftest import TEXTS, Rows
+from tests.run.test_select import Notes
 
 Write = Callable[[str, Rows], Path]
 RATES = (3e-3, 5e-4)
@@ -274,6 +275,17 @@ def test_tokens_make_the_scores_of_methods_that_divide(places: dict[str, Any], c
     assert np.allclose(pulls.contributions.sum(1), scores, rtol=1e-5, atol=1e-7 * np.abs(scores).max())
     assert fitted == {f.name: f.stat().st_mtime_ns for f in kept.glob("*")}, "the curvature was fitted anew"
     assert bool(fitted) == ("ekfac" in change) and not (Path(places["out"]) / "curvature").exists()
+
+
+def test_more_subtasks_than_there_is_memory_for(places: dict[str, Any], tmp_path: Path) -> None:
+    file = tmp_path / "groups.yaml"
+    file.write_text("aggregate: subtask-max\n")
+    with pytest.raises(ConfigError, match=r"directions of 2 subtasks take .* --direction-memory 10KB: raise"):
+        run(places, method=str(file), direction_memory="10KB")
+    notes = Notes()
+    run_select(SelectConfig(**{**places, "method": str(file), "direction_memory": "1MB"}), notes)
+    weights = sum(p.numel() for p in load_model(places["model"], dtype="float64", device="cpu").parameters.values())
+    assert f"the directions of 2 subtasks take {2 * 2 * 8 * weights / 1e9:.2g} GB" in notes.notes
 
 
 def test_round_robin_takes_turns(places: dict[str, Any], tmp_path: Path) -> None:
