@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from prism.methods.baselines import BASELINES
 from prism.scoring.check import CheckReport
 
 
@@ -106,7 +107,7 @@ def show_summary(summary: dict[str, Any]) -> None:
     error = summary["engine_error"]
     off = "" if error is None else f", off by {error:.1e} of the scores where it was compared with the exact one"
     engine = _text(summary["engine"])
-    console.print(f"{engine} engine{off}" if target["preference"] else f"scored by {engine}", highlight=False)
+    console.print(f"scored by {engine}" if engine in BASELINES else f"{engine} engine{off}", highlight=False)
     console.print(
         f"{summary['seconds']:.1f} s, {summary['peak_memory_mb']:,} MiB; everything is in {_text(summary['out'])}",
         highlight=False,

@@ -12,7 +12,7 @@ import numpy as np
 
 from prism.budget import Budget
 from prism.config import SelectConfig
-from prism.data import Row
+from prism.data import Row, open_pool
 from prism.errors import BadRow, ConfigError, DataError, RunError
 from prism.files import write_whole
 from prism.methods.baselines import Baseline
@@ -20,8 +20,10 @@ from prism.methods.context import Options
 from prism.methods.table import find_method
 from prism.progress import Progress, Silent
 from prism.run.cascade_config import CascadeConfig
+from prism.run.folder import RunFiles
 from prism.run.others import GRADIENTS
 from prism.run.prepare import open_job
+from prism.run.provenance import numbered
 from prism.run.select import Run, run_select
 from prism.selection import Selection
 from prism.selection.selection import json_line
@@ -60,6 +62,7 @@ def run_cascade(config: CascadeConfig, progress: Progress | None = None) -> Casc
     if Budget.parse(budget).unit == "samples" and int(budget) > len(first.selection):
         raise ConfigError(f"--budget asks for {budget} rows, but {config.first} kept {len(first.selection)}")
     places = _write_kept(first.selection, out / "kept")
+    _require_same_rows(out / "second", places)
     progress.note(f"second: {config.method} ranks {len(first.selection)} rows")
     second = run_select(stages["second"].model_copy(update={"pool": places, "budget": budget}), progress)
     full = None
@@ -154,6 +157,16 @@ def _write_kept(selection: Selection, folder: Path) -> list[str]:
     except OSError as error:
         raise RunError(f"{folder} can't be written: {error}") from error
     return places
+
+
+def _require_same_rows(second: Path, kept: list[str]) -> None:
+    """Raises RunError where the second method ranked other rows before than those that are kept now."""
+    manifest = RunFiles(second).manifest
+    if manifest is not None and manifest["identity"].get("pool") != numbered(open_pool(kept).fingerprints):
+        raise RunError(
+            f"{second} ranks other rows than the first method keeps now: --first, --keep, an option of it or the pool "
+            "has changed. Undo the change to go on with it, or name a new --out"
+        )
 
 
 def _rows(found: Iterator[Row | BadRow]) -> Iterator[Row]:

@@ -8,6 +8,7 @@ from prism.config import SelectConfig
 from prism.errors import ConfigError, ModelError
 from prism.methods.checkpoints import find_checkpoints
 from prism.methods.recipe import Recipe
+from prism.methods.states import find_state
 from prism.model.fingerprint import files_fingerprint
 
 FILES = (
@@ -37,7 +38,8 @@ def checkpoints_of(config: SelectConfig, recipe: Recipe) -> list[Checkpoint]:
 
     Raises:
         ConfigError: the recipe needs checkpoints and there are none, or takes one and there are several.
-        ModelError: a folder is missing, or holds neither an adapter nor weights.
+        ModelError: a folder is missing, holds neither an adapter nor weights, or lacks the optimizer state that the
+            recipe needs.
     """
     found = find_checkpoints(config.checkpoints)
     for path in found:
@@ -53,6 +55,9 @@ def checkpoints_of(config: SelectConfig, recipe: Recipe) -> list[Checkpoint]:
             f"the method {recipe.name} needs the optimizer state of a checkpoint: give --checkpoints DIR; prism warmup "
             "makes one"
         )
+    if recipe.candidate_map == "adam":
+        for path in found:
+            find_state(path)
     if len(found) > 1 and recipe.checkpoints == "one":
         raise ConfigError(
             f"the method {recipe.name} scores at one checkpoint, and --checkpoints holds {len(found)}: name one, "

@@ -97,6 +97,9 @@ def _require_sense(config: SelectConfig, method: Recipe | Baseline) -> list[Chec
     if isinstance(method, Recipe):
         if config.pair_scores and (reason := why_not_pairs(method)):
             raise ConfigError(f"--pair-scores has no meaning for the method {method.name}: {reason}")
+        if config.engine == "forward" and (method.normalise == "cosine" or method.candidate_map != "identity"):
+            what = "gradient norms" if method.normalise == "cosine" else "sample gradients"
+            raise ConfigError(f"the method {method.name} needs {what}, which --engine forward can't give: leave it out")
         return checkpoints_of(config, method)
     return []
 

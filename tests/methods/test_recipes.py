@@ -14,7 +14,7 @@ from peft import LoraConfig, get_peft_model
 import prism
 from prism.config import SelectConfig
 from prism.data import load_pool, load_target
-from prism.errors import ConfigError, PrismError
+from prism.errors import ConfigError, ModelError, PrismError
 from prism.methods.passes import score_groups
 from prism.methods.recipe import Recipe, load_recipe
 from prism.methods.table import METHODS, RECIPES, find_method
@@ -286,6 +286,16 @@ def test_more_subtasks_than_there_is_memory_for(places: dict[str, Any], tmp_path
     run_select(SelectConfig(**{**places, "method": str(file), "direction_memory": "1MB"}), notes)
     weights = sum(p.numel() for p in load_model(places["model"], dtype="float64", device="cpu").parameters.values())
     assert f"the directions of 2 subtasks take {2 * 2 * 8 * weights / 1e9:.2g} GB" in notes.notes
+
+
+def test_what_a_method_lacks_is_said_before_anything_is_scored(places: dict[str, Any], trained: Path) -> None:
+    for method, needs in (("prism-cosine", "gradient norms"), ("less", "sample gradients|gradient norms")):
+        with pytest.raises(ConfigError, match=rf"{method} needs ({needs}), which --engine forward"):
+            run(places, method=method, engine="forward", checkpoints=[str(trained)] if method == "less" else [])
+    (trained / "checkpoint-6" / "optimizer.pt").unlink()
+    with pytest.raises(ModelError, match=r"checkpoint-6 holds no optimizer state"):
+        run(places, method="less", checkpoints=[str(trained)])
+    assert not (Path(places["out"]) / "checkpoints").exists()
 
 
 def test_round_robin_takes_turns(places: dict[str, Any], tmp_path: Path) -> None:

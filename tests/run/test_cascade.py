@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from prism.config import load_config
-from prism.errors import ConfigError
+from prism.errors import ConfigError, RunError
 from prism.run.cascade import Cascade, lost, run_cascade
 from prism.run.cascade_config import CascadeConfig
 from prism.run.select import run_select
@@ -74,6 +74,15 @@ def test_it_goes_on_where_it_stopped(given: dict[str, Any]) -> None:
     assert (again.folder / "selected.jsonl").read_bytes() == first
     assert sum("reused the scores" in note for note in notes.notes) == 2
     assert again.summary["stages"] == made.summary["stages"], "with the seconds that the scores took"
+
+
+def test_another_share_is_refused_by_name(given: dict[str, Any]) -> None:
+    made = cascade(given)
+    chosen = (made.folder / "selected.jsonl").read_bytes()
+    with pytest.raises(RunError, match=r"second ranks other rows than the first method keeps now: --first, --keep"):
+        cascade(given, keep="80%")
+    assert (made.folder / "selected.jsonl").read_bytes() == chosen
+    assert cascade(given).second.selection.ids == made.second.selection.ids
 
 
 def test_the_budget_chooses_as_on_a_run_of_its_own(given: dict[str, Any]) -> None:
