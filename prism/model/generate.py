@@ -8,6 +8,7 @@ import torch
 
 from prism.budget import BATCH_TOKENS
 from prism.data import Encoder
+from prism.errors import ModelError
 from prism.model.load import Model
 from prism.model.memory import in_fitting_batches
 
@@ -31,8 +32,11 @@ def generate(
 
     None for a prompt that is too long for the memory. Whatever the model's own generation config says of sampling or
     penalties does not count.
+
+    Raises:
+        ModelError: a logit is NaN.
     """
-    from transformers import GenerationConfig
+    from transformers import GenerationConfig, LogitsProcessorList
 
     stops = stop_ids(model, encoder)
     config = GenerationConfig(
@@ -64,7 +68,10 @@ def generate(
         with torch.random.fork_rng(devices):
             torch.manual_seed(int(np.random.SeedSequence([seed, min(places)]).generate_state(1)[0]))
             made = model.network.generate(
-                input_ids=ids.to(model.device), attention_mask=mask.to(model.device), generation_config=config
+                input_ids=ids.to(model.device),
+                attention_mask=mask.to(model.device),
+                generation_config=config,
+                logits_processor=LogitsProcessorList([_require_numbers]),
             )
         return made[:, width:].tolist()  # type: ignore[no-any-return]
 
@@ -75,6 +82,12 @@ def generate(
 
     in_fitting_batches(lengths, batch_tokens, run, take)
     return answers
+
+
+def _require_numbers(_: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+    if logits.isnan().any():
+        raise ModelError("the model answers with NaN: are its weights NaN, or is --dtype too narrow?")
+    return logits
 
 
 def stop_ids(model: Model, encoder: Encoder) -> list[int]:

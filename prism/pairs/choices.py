@@ -51,7 +51,13 @@ def choice_pairs(config: PairsConfig, reading: Reading, likes: Likes | None = No
     found = reading.each(lambda item: (item, question_of(item, config.show_options)))
     if config.wrong == "likely":
         assert likes is not None
-        yield from _most_liked(list(found), config.answer_form, likes)
+        items = list(found)
+        best = _most_liked(items, config.answer_form, likes)
+        for number, (item, question) in enumerate(items):
+            if number in best:
+                yield _draft(item, question, config.answer_form, best[number], config.wrong)
+            else:
+                reading.drop(item.bad("no wrong option has a finite loss: is it too long, or are the weights NaN?"))
         return
     for item, question in found:
         wrong = _wrong(question, config.answer_form)
@@ -94,15 +100,15 @@ def _draft(item: Item, question: Question, form: str, place: int, how: str) -> D
     return Draft(item, question.prompt, answers[question.right], answers[place], source, question.strings, suffix)
 
 
-def _most_liked(found: list[tuple[Item, Question]], form: str, likes: Likes) -> Iterator[Draft]:
+def _most_liked(found: list[tuple[Item, Question]], form: str, likes: Likes) -> dict[int, int]:
+    """Item → the place of the wrong option that the model likes most, of items where one has a finite loss."""
     asked = [(number, place) for number, (_, question) in enumerate(found) for place in _wrong(question, form)]
     losses = likes([(found[n][1].prompt, found[n][1].answers(form)[place]) for n, place in asked])
     best: dict[int, tuple[float, int]] = {}
     for (number, place), loss in zip(asked, losses, strict=True):
         if loss == loss:  # a NaN is an option that could not be read by the model
             best[number] = min(best.get(number, (float("inf"), -1)), (loss, place))
-    for number, (_, place) in sorted(best.items()):
-        yield _draft(*found[number], form, place, "likely")
+    return {number: place for number, (_, place) in best.items()}
 
 
 def _truthful(item: Item, _: bool) -> Question | None:

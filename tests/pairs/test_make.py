@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from prism import load_model, load_target
 from prism.config import load_config
-from prism.errors import ConfigError, DataError
+from prism.errors import ConfigError, DataError, ModelError
 from prism.pairs.config import PairsConfig
 from prism.pairs.make import Made, make_pairs
 from prism.pairs.report import length_figures, report
@@ -264,3 +265,23 @@ class TestCommand:
         assert "does not exist" in refusal("pairs", "swap", "--data", "x.jsonl", "--out", tmp_path / "o.jsonl")
         with pytest.raises(ConfigError, match=r"written as \.jsonl"):
             make_pairs(PairsConfig(kind="swap", data=["x.jsonl"], out=str(tmp_path / "o.csv")))
+
+
+def test_a_model_of_nan_is_named(tmp_path: Path, model_folder: Path, make: Callable[..., Made]) -> None:
+    file = model_folder / "model.safetensors"
+    tensors = load_file(file)
+    name = next(n for n in tensors if "layers.0" in n)
+    save_file({**tensors, name: tensors[name] * float("nan")}, file, metadata={"format": "pt"})
+    rows = [{"question": "q", "options": ["a", "b", "c"], "answer": "A"}]
+    with pytest.raises(DataError, match="no wrong option has a finite loss"):
+        make("choices", rows, wrong="likely", model=str(model_folder))
+    for temperature in (0.8, 0.0):
+        with pytest.raises(ModelError, match="answers with NaN"):
+            make(
+                "sampled",
+                [{"prompt": "q", "completion": "a"}],
+                model=str(model_folder),
+                temperature=temperature,
+                samples=1,
+                max_new_tokens=4,
+            )
