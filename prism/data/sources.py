@@ -9,10 +9,10 @@ import hashlib
 import json
 import re
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any, Protocol, TypeVar
 
 from prism.data.readers import (
     BATCH,
@@ -28,10 +28,12 @@ from prism.data.readers import (
     read_parquet,
 )  # fmt: skip
 from prism.data.rows import kind
-from prism.errors import DataError, first_line
+from prism.errors import BadRow, DataError, RowError, first_line
 
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+){0,2}")
+
+T = TypeVar("T")
 
 
 class Source(Protocol):
@@ -128,6 +130,22 @@ class DatasetSource:
 
     def _batches(self) -> Iterator[Any]:
         return iter(self.dataset.with_format("arrow").iter(BATCH))  # as stored: no image or audio is decoded
+
+
+def each_record(sources: Iterable[Source], make: Callable[[Record, Source, int], T]) -> Iterator[T | BadRow]:
+    """What `make` makes of every record, given its source and line; a bad row where it raises RowError."""
+    for source in sources:
+        for item in source.read():
+            assert item is not None
+            line, record = item
+            try:
+                if isinstance(record, RowError):
+                    raise record
+                made = make(record, source, line)
+            except RowError as error:
+                yield BadRow(source.name, line, str(error))
+            else:
+                yield made
 
 
 def open_sources(where: str | Path | Sequence[str | Path] | Sequence[Record]) -> list[Source]:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from prism.data import Encoder
 from prism.data.forms import Columns, prompt_messages
 from prism.data.rows import Messages
-from prism.data.sources import open_sources
+from prism.data.sources import each_record, open_sources
 from prism.errors import BadRow, DataError, RowError, stopped_at
 from prism.evaluation.bootstrap import Figure, mean_figures
 from prism.model import Model
@@ -89,18 +89,14 @@ def read_checks(places: Sequence[str], on_bad_row: str = "skip") -> tuple[list[C
     """
     checks: list[Check] = []
     rejected: list[BadRow] = []
-    for source in open_sources(list(places)):
-        for item in source.read():
-            assert item is not None
-            line, record = item
-            try:
-                if isinstance(record, RowError):
-                    raise record
-                checks.append(_check(record, f"{source.stem}:{line}"))
-            except RowError as error:
-                rejected.append(BadRow(source.name, line, str(error)))
-                if on_bad_row == "stop":
-                    raise stopped_at(rejected[-1]) from error
+    sources = open_sources(list(places))
+    for found in each_record(sources, lambda record, source, line: _check(record, f"{source.stem}:{line}")):
+        if not isinstance(found, BadRow):
+            checks.append(found)
+        elif on_bad_row == "stop":
+            raise stopped_at(found)
+        else:
+            rejected.append(found)
     if not checks:
         first = f": all {len(rejected)} were rejected; the first: {rejected[0]}" if rejected else ""
         raise DataError(f"{', '.join(places)} holds no checks that can be used{first}")

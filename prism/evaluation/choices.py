@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from prism.data.sources import open_sources
+from prism.data.sources import each_record, open_sources
 from prism.errors import BadRow, ConfigError, DataError, RowError
 from prism.files import write_whole
 
@@ -73,16 +73,11 @@ def read_choices(places: Sequence[str]) -> tuple[list[Choice], list[BadRow]]:
     """Every row that is a multiple choice, and those that are none; raises DataError where none is."""
     found: list[Choice] = []
     rejected: list[BadRow] = []
-    for source in open_sources(list(places)):
-        for item in source.read():
-            assert item is not None
-            line, record = item
-            try:
-                if isinstance(record, RowError):
-                    raise record
-                found.append(choice_of(record))
-            except RowError as error:
-                rejected.append(BadRow(source.name, line, str(error)))
+    for made in each_record(open_sources(list(places)), lambda record, *_: choice_of(record)):
+        if isinstance(made, BadRow):
+            rejected.append(made)
+        else:
+            found.append(made)
     if not found:
         first = f"; the first of {len(rejected)}: {rejected[0]}" if rejected else ""
         raise DataError(f"{', '.join(places)} holds no multiple choice{first}")

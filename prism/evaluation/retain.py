@@ -1,8 +1,9 @@
 """Perplexity on rows that a training should not have hurt."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +11,7 @@ import torch
 
 from prism.budget import BATCH_TOKENS
 from prism.data import Encoded, Encoder, collate, open_pool
-from prism.data.sources import Source, open_sources
+from prism.data.sources import Source, each_record, open_sources
 from prism.errors import BadRow, DataError, RowError, stopped_at
 from prism.evaluation.bootstrap import Figure, figure, resampled_sums
 from prism.model import Model, sample_losses, token_losses
@@ -127,7 +128,7 @@ def _read(places: Sequence[str], encoder: Encoder, columns: dict[str, str]) -> I
     """Every row as one or more samples; a source whose first record has a `text` and no other form is one of texts."""
     for source in open_sources(list(places)):
         if _of_texts(source):
-            yield from _texts(source, encoder)
+            yield from each_record([source], lambda record, *_: _pieces_of(record, encoder))
         else:
             for row in open_pool([source.name], columns=columns).read():
                 if isinstance(row, BadRow):
@@ -145,19 +146,11 @@ def _of_texts(source: Source) -> bool:
     return first is not None and "text" in first and not {"messages", "conversations", "completion"} & first.keys()
 
 
-def _texts(source: Source, encoder: Encoder) -> Iterator[list[Encoded] | BadRow]:
-    for item in source.read():
-        assert item is not None
-        line, record = item
-        try:
-            if isinstance(record, RowError):
-                raise record
-            text = record.get("text")
-            if not isinstance(text, str) or not text.strip():
-                raise RowError("text is missing or empty")
-            yield list(_pieces(text, encoder))
-        except RowError as error:
-            yield BadRow(source.name, line, str(error))
+def _pieces_of(record: Mapping[str, Any], encoder: Encoder) -> list[Encoded]:
+    text = record.get("text")
+    if not isinstance(text, str) or not text.strip():
+        raise RowError("text is missing or empty")
+    return list(_pieces(text, encoder))
 
 
 def _pieces(text: str, encoder: Encoder) -> Iterator[Encoded]:

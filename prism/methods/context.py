@@ -10,6 +10,7 @@ from prism.errors import BadRow
 from prism.model import Model
 from prism.progress import Progress, Silent
 from prism.target import encode_pairs
+from prism.target.measure import EncodedPair
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,13 @@ class Context:
     progress: Progress = field(default_factory=Silent)
 
     @cached_property
+    def encoded(self) -> tuple[list[Pair], list[EncodedPair], list[BadRow]]:
+        """(target pairs, their encodings, rows set aside); the same pairs as gradient methods take. Raises DataError
+        where none is left."""
+        return encode_pairs(self.target, self.words())
+
+    @cached_property
     def pairs(self) -> tuple[list[Pair], list[Encoded], list[BadRow]]:
-        """(target pairs, the encodings of prompt and chosen answer, rows set aside); the same pairs as gradient methods
-        take. Raises DataError where none is left."""
-        pairs, encoded, rejected = encode_pairs(self.target, self.words())
+        """The same with the encodings of prompt and chosen answer alone."""
+        pairs, encoded, rejected = self.encoded
         return pairs, [chosen for chosen, _ in encoded], rejected

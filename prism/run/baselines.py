@@ -11,13 +11,12 @@ from prism.config import SelectConfig
 from prism.data import Encoder
 from prism.methods.baselines import Baseline, score_baseline
 from prism.methods.baselines.matrix import gather_matrix, matrix_schema
-from prism.methods.context import Context
+from prism.methods.context import Context, Options
 from prism.model import Model, load_model
 from prism.model.load import load_encoder
 from prism.model.places import find_other
 from prism.progress import Progress
 from prism.run.folder import RunFolder
-from prism.run.others import options_of
 from prism.run.prepare import Job
 from prism.scoring import SHARD_ROWS, Folder, ScoreTable
 
@@ -25,17 +24,9 @@ MATRIX = "groups.parquet"
 WAITING = "groups"
 
 
-def run_baseline(
-    baseline: Baseline,
-    job: Job,
-    folder: RunFolder,
-    loaded: Callable[[], tuple[Model, Encoder]],
-    progress: Progress,
-) -> ScoreTable:
-    """Score the pool of a job into its folder's shards; with round-robin, `groups.parquet` holds the scores against
-    each target. The model's weights are loaded only by what needs them."""
-    options = options_of(job.config)
-    context = context_of(job, loaded, progress, weights=baseline.loads(options))
+def run_baseline(baseline: Baseline, context: Context, options: Options, folder: RunFolder) -> ScoreTable:
+    """Score the pool of a context into a run folder's shards; with round-robin, `groups.parquet` holds the scores
+    against each target. The model's weights are loaded only by what needs them."""
 
     def matrix(schema: pa.Schema) -> Folder:
         return Folder(folder.path / WAITING, folder.fingerprint, schema)

@@ -29,7 +29,7 @@ from prism.run.recipes import part_of, reference_losses, score_recipe
 from prism.run.summary import notices, summarise
 from prism.scoring import ScoreTable, score_pool, stored_scores
 from prism.selection import Selection, select
-from prism.target import MeasuredTarget, encode_pairs, measure_target
+from prism.target import MeasuredTarget, measure_target
 from prism.target.measure import unmeasured_target
 
 log = logging.getLogger("prism")
@@ -227,10 +227,10 @@ def _score_baseline(
     progress: Progress,
 ) -> tuple[MeasuredTarget, ScoreTable]:
     with clock.phase("scoring"):
-        context = context_of(job, loaded, progress, weights=baseline.loads(options_of(job.config)))
-        pairs, encoded, rejected = encode_pairs(job.target, context.words()) if job.target.sources else ([], [], [])
-        measured = unmeasured_target(pairs, encoded, rejected)
+        options = options_of(job.config)
+        context = context_of(job, loaded, progress, weights=baseline.loads(options))
+        measured = unmeasured_target(*(context.encoded if job.target.sources else ([], [], [])))
         folder.save_target(measured)
-        scores = run_baseline(baseline, job, folder, loaded, progress)
+        scores = run_baseline(baseline, context, options, folder)
         folder.save_rejected(chain(measured.rejected, scores.rejected))
     return measured, scores

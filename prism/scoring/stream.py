@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from prism.budget import BATCH_TOKENS
@@ -13,6 +14,7 @@ from prism.progress import Progress, Silent
 from prism.scoring.assemble import assemble
 from prism.scoring.choose import Chosen, EngineName, choose_engine
 from prism.scoring.feed import Prepared, score_shards
+from prism.scoring.notes import Floats
 from prism.scoring.scorer import Scored, Scorer
 from prism.scoring.shards import SHARD_ROWS, Memory, Shard, ShardStore
 from prism.scoring.table import SCHEMA, ScoreTable
@@ -65,14 +67,20 @@ def _shard(prepared: Prepared, scored: Scored) -> Shard:
 
 def scored_table(prepared: Prepared, scored: Scored) -> pa.Table:
     """The rows of a shard as `SCHEMA` has them, with their scores against the first direction."""
-    score = scored.scores[:, 0]
     finite = np.isfinite(scored.losses) & np.isfinite(scored.scores).all(1)
+    return rows_table(prepared, scored, scored.scores[:, 0], finite, scored.losses)
+
+
+def rows_table(
+    prepared: Prepared, scored: Scored, score: Floats, finite: npt.NDArray[np.bool_], losses: Floats | pa.Array
+) -> pa.Table:
+    """The same with any score, [rows], what says whether it counts, and losses that may be null."""
     return pa.table(
         [
             [row.index for row in prepared.rows],
             [row.id for row in prepared.rows],
             score,
-            scored.losses,
+            losses,
             [len(e) for e in prepared.encoded],
             [e.response_tokens for e in prepared.encoded],
             pa.array(scored.norms, from_pandas=True),

@@ -15,7 +15,8 @@ from prism.scoring.assemble import assemble
 from prism.scoring.feed import Prepared, RowScorer, score_shards
 from prism.scoring.scorer import Scored
 from prism.scoring.shards import SHARD_ROWS, Memory, Shard, ShardStore
-from prism.scoring.table import SCHEMA, ScoreTable
+from prism.scoring.stream import rows_table
+from prism.scoring.table import ScoreTable
 
 
 def score_baseline(
@@ -51,7 +52,8 @@ def score_baseline(
         return scorer
 
     def make_shard(prepared: Prepared, scored: Scored) -> Shard:
-        table = _table(prepared, scored, _reduced(scored.scores, aggregate))
+        score, losses = _reduced(scored.scores, aggregate), pa.array(scored.losses, from_pandas=True)
+        table = rows_table(prepared, scored, score, np.isfinite(score), losses)
         table = with_matrix(table, scored.scores) if aggregate == "round-robin" else table
         return Shard(table, prepared.rejected, scored.notes)
 
@@ -71,25 +73,6 @@ def score_baseline(
     return assemble(store, shards, pool, details)
 
 
-def _table(prepared: Prepared, scored: Scored, score: Floats) -> pa.Table:
-    finite = np.isfinite(score)
-    return pa.table(
-        [
-            [row.index for row in prepared.rows],
-            [row.id for row in prepared.rows],
-            score,
-            pa.array(scored.losses, from_pandas=True),
-            [len(e) for e in prepared.encoded],
-            [e.response_tokens for e in prepared.encoded],
-            pa.array(scored.norms, from_pandas=True),
-            [row.source for row in prepared.rows],
-            [int(row.content, 16) for row in prepared.rows],
-            [_flag(e, ok, fits) for e, ok, fits in zip(prepared.encoded, finite, scored.fits, strict=True)],
-        ],
-        schema=SCHEMA,
-    )
-
-
 def _reduced(scores: Floats, aggregate: str | None) -> Floats:
     """One score a row of those against single targets [n, K]; NaN where none is finite. Broken targets, which have no
     finite score, don't count."""
@@ -100,11 +83,3 @@ def _reduced(scores: Floats, aggregate: str | None) -> Floats:
     else:
         found = np.where(finite, scores, 0).sum(1) / np.maximum(count, 1)
     return np.where(count > 0, found, np.nan)
-
-
-def _flag(encoded: Encoded, finite: bool, fits: bool) -> str:
-    if not fits:
-        return "too-long"
-    if not finite:
-        return "non-finite"
-    return "truncated" if encoded.truncated else "ok"
