@@ -10,6 +10,7 @@ answers to other prompts) by the backward engine, each precision from its own di
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,14 +41,15 @@ def first(data: Path, name: str, count: int, start: int = 0) -> list[list[dict[s
     return rows[start:]
 
 
-def wanted(parameters: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(name, options of `load_model`): the reference first, last what CPUs are slowest at."""
-    for dtype in PLAIN[:-1]:
-        yield dtype, {"dtype": dtype}
+def wanted(parameters: str, only: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(name, options of `load_model`) of the reference, then of those that `only` matches, last what CPUs are slowest
+    at."""
+    yield PLAIN[0], {"dtype": PLAIN[0]}
+    every: list[tuple[str, dict[str, Any]]] = [(dtype, {"dtype": dtype}) for dtype in PLAIN[1:-1]]
     if parameters == "lora":
-        for bits, dtype in QUANTISED:
-            yield f"{bits}, {dtype}", {"dtype": dtype, "quantize": bits}
-    yield PLAIN[-1], {"dtype": PLAIN[-1]}
+        every += [(f"{bits}, {dtype}", {"dtype": dtype, "quantize": bits}) for bits, dtype in QUANTISED]
+    every.append((PLAIN[-1], {"dtype": PLAIN[-1]}))
+    yield from ((name, options) for name, options in every if re.search(only, name))
 
 
 def compared(scores: np.ndarray, exact: np.ndarray) -> tuple[str, str, str]:
@@ -67,6 +69,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with pool/*.jsonl and safety/*.jsonl")
     parser.add_argument("--model", required=True)
     parser.add_argument("--parameters", default="linear", choices=["linear", "all", "lora"])
+    parser.add_argument("--only", default="", help="regular expression on the names of precisions")
     parser.add_argument("--rows", type=int, default=400)
     parser.add_argument("--pairs", type=int, default=64)
     parser.add_argument("--max-length", type=int, default=512)
@@ -80,7 +83,7 @@ def main() -> None:
     print(f"{args.model}, {args.parameters}: {len(rows)} rows, {len(pairs)} pairs, at most {args.max_length} tokens\n")
     print(f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}")
     exact: tuple[Direction, np.ndarray] | None = None
-    for name, options in wanted(args.parameters):
+    for name, options in wanted(args.parameters, args.only):
         try:
             model = load_model(args.model, parameters=args.parameters, **options)
         except PrismError as error:

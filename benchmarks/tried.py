@@ -8,24 +8,29 @@ Every line is one change: the median time without it over the median time with i
 import argparse
 import contextlib
 import random
+import re
 import statistics
 import time
+import types
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch.nn import functional as F
 
 import prism
 import prism.model.losses
 from prism.data import Batch, Encoded, collate, plan_batches
-from prism.model import token_losses
-from prism.scoring import forward
+from prism.model import Model, token_losses
+from prism.scoring import feed, forward, score_pool
 from prism.scoring.backward import StreamingEngine
 from prism.scoring.engine import Engine
 from prism.scoring.forward import CentralDifference
+from prism.target import Direction
 
 FILES = ("gsm8k_train", "alpaca_random9k", "dolly_3k", "gpteacher_codegen_4k")
 Run = Callable[[], object]
@@ -40,16 +45,28 @@ class Trial:
             if "lora_B" in name:
                 torch.nn.init.normal_(parameter, std=0.02)
         pool = list(prism.load_pool([args.data / "pool" / f"{name}.jsonl" for name in FILES]))
-        encoder = self.model.encoder(max_length=args.max_length)
-        self.samples = [encoder.row(row) for row in random.Random(args.seed).sample(pool, args.rows)]
+        self.encoder = self.model.encoder(max_length=args.max_length)
+        rows = random.Random(args.seed).sample(pool, args.rows)
+        self.rows = [{"messages": list(row.messages)} for row in rows]
+        self.samples = [self.encoder.row(row) for row in rows]
         self.direction = {n: torch.randn_like(p)[None] for n, p in self.model.parameters.items()}
-        self.batches = self.plan(args.batch_tokens)
+        self.budget = args.batch_tokens
+        self.batches = self.plan(self.budget)
 
     def plan(self, budget: int) -> list[Batch]:
         return [self.collated(b) for b in plan_batches([len(s) for s in self.samples], budget)]
 
     def collated(self, places: list[int]) -> Batch:
         return collate([self.samples[i] for i in places])
+
+    def pairs(self) -> list[tuple[Encoded, Encoded]]:
+        """Every row's answer, and the next row's answer to its prompt."""
+        answers = [row["messages"][-1]["content"] for row in self.rows]
+        found = [
+            {"prompt": row["messages"][:-1], "chosen": answers[i], "rejected": answers[i - 1]}
+            for i, row in enumerate(self.rows)
+        ]
+        return [self.encoder.pair(pair) for pair in prism.load_target(found)]
 
     def backward(self) -> Engine:
         return StreamingEngine(self.model, self.direction, norms=False)
@@ -128,6 +145,90 @@ def packed(trial: Trial, budget: int) -> Run:
     return run
 
 
+def side_by_side(trial: Trial) -> Run:
+    """Each pair as one row: its prompt once, then both answers, neither of which sees the other."""
+    trees = []
+    for pair in trial.pairs():
+        ids = [torch.from_numpy(side.ids) for side in pair]
+        shared = min(int(np.argmax(side.response)) for side in pair)
+        shared = next((i for i in range(shared) if ids[0][i] != ids[1][i]), shared)
+        tails = [side[shared:] for side in ids]
+        owner = torch.cat([torch.full((shared,), -1), torch.zeros(len(tails[0])), torch.ones(len(tails[1]))])
+        sees = (owner[:, None] == owner[None]) | (owner[None] == -1)
+        positions = torch.cat([torch.arange(shared), *(shared + torch.arange(len(tail)) for tail in tails)])
+        trees.append((torch.cat([ids[0][:shared], *tails]), positions, sees & torch.ones_like(sees).tril()))
+    batches = []
+    for places in plan_batches([len(tree[0]) for tree in trees], trial.budget):
+        width = max(len(trees[i][0]) for i in places)
+        mask = torch.eye(width, dtype=torch.bool).repeat(len(places), 1, 1)
+        tokens, positions = (torch.zeros(len(places), width, dtype=torch.long) for _ in range(2))
+        for row, place in enumerate(places):
+            words, where, sees = trees[place]
+            tokens[row, : len(words)], positions[row, : len(words)] = words, where
+            mask[row, : len(words), : len(words)] = sees
+        batches.append((tokens, positions, mask[:, None]))
+    decoder = trial.model.network.get_decoder()
+
+    def run() -> None:
+        with torch.no_grad():
+            for tokens, positions, mask in batches:
+                decoder(input_ids=tokens, position_ids=positions, attention_mask=mask, use_cache=False)
+
+    return run
+
+
+def apart(trial: Trial) -> Run:
+    sides = [side for pair in trial.pairs() for side in pair]
+    batches = [collate([sides[i] for i in places]) for places in plan_batches([len(s) for s in sides], trial.budget)]
+    decoder = trial.model.network.get_decoder()
+
+    def run() -> None:
+        with torch.no_grad():
+            for batch in batches:
+                decoder(input_ids=batch.ids, use_cache=False)
+
+    return run
+
+
+class AtOnce:
+    """In place of a thread: what is submitted is done before `submit` returns."""
+
+    def __init__(self, _: int) -> None: ...
+
+    def __enter__(self) -> "AtOnce":
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def submit(self, work: Callable[..., Any], *args: Any) -> Future[Any]:
+        done: Future[Any] = Future()
+        done.set_result(work(*args))
+        return done
+
+
+def whole_pass(trial: Trial) -> Run:
+    """Rows in, score table out, in shards of 64 rows."""
+    direction = Direction({name: v[0] for name, v in trial.direction.items()})
+    pool = prism.load_pool(trial.rows)
+    return lambda: score_pool(trial.model, pool, direction, trial.encoder, engine="backward", shard_rows=64)
+
+
+def upper_half(trial: Trial) -> Engine:
+    """The backward engine for the weights of the upper half of the layers."""
+    layers = trial.model.network.config.num_hidden_layers
+    upper = [f".layers.{i}." for i in range(layers // 2, layers)]
+    chosen = {n: v for n, v in trial.direction.items() if any(part in n for part in upper)}
+    pattern = "|".join(map(re.escape, chosen))
+    return StreamingEngine(Model(trial.model.network, trial.model.tokenizer, f"^({pattern})$"), chosen, norms=False)
+
+
+def to_the_bottom(trial: Trial) -> contextlib.AbstractContextManager[Any]:
+    """The graph begins at the embeddings, as where these are trained."""
+    embeddings = trial.model.network.get_input_embeddings()
+    handle = embeddings.register_forward_hook(lambda module, args, output: output.requires_grad_())
+    return contextlib.closing(types.SimpleNamespace(close=handle.remove))
+
+
 def inference(trial: Trial) -> Run:
     def run() -> None:
         with torch.no_grad():
@@ -165,6 +266,8 @@ def comparisons(trial: Trial, which: str) -> dict[str, tuple[Run, Run]]:
     arrival = [trial.collated(list(range(i, min(i + 8, len(trial.samples))))) for i in range(0, len(trial.samples), 8)]
     whole = partial(replaced, forward, "token_losses", logits_everywhere)
     back, fore = over(backward, batches), over(ahead, batches)
+    half, table, bottom = over(upper_half(trial), batches), whole_pass(trial), partial(to_the_bottom, trial)
+    waiting = partial(replaced, feed, "ThreadPoolExecutor", AtOnce)
     found = {
         "length-sorted token budget for arrival-order batches of 8, backward": (over(backward, arrival), back),
         "the same, forward": (over(ahead, arrival), fore),
@@ -175,6 +278,10 @@ def comparisons(trial: Trial, which: str) -> dict[str, tuple[Run, Run]]:
         "no attention mask, backward": (inside(masked(trial), back), back),
         "packing into rows of 2,048 tokens for padding, inference": (inference(trial), packed(trial, 2048)),
         "torch.compile of decoder layers, forward": (fore, inside(compiled(trial), fore)),
+        "graph from the lowest chosen layer for the embeddings, backward": (inside(bottom, back), back),
+        "the same for the weights of the upper half of the layers": (inside(bottom, half), half),
+        "a pair's prompt once for twice, inference without the head": (apart(trial), side_by_side(trial)),
+        "next shard tokenised while one is scored, whole pass": (inside(waiting, table), table),
     }
     if which == "lora":
         unmerged = partial(replaced, forward, "merged_adapters", lambda _: contextlib.nullcontext())

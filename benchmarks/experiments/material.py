@@ -11,6 +11,7 @@ from prism.pairs.make import make_pairs
 
 Row = dict[str, Any]
 SAFETY = "safety/safety_tuned_llamas_2483.jsonl"
+ORDINARY = ("alpaca_random9k.jsonl", "dolly_3k.jsonl")
 
 
 class Material:
@@ -50,6 +51,16 @@ class Material:
                     left -= 1
         rng.shuffle(found)
         return found
+
+    def retain(self, pool: Path, rows: int) -> Path:
+        """Ordinary instruction rows that `pool` has not."""
+        return self._once(f"{pool.stem}-retain-{rows}.jsonl", lambda path: write(path, self._others(pool, rows)))
+
+    def _others(self, pool: Path, rows: int) -> list[Row]:
+        there = {json.dumps(row["messages"]) for row in read(pool)}
+        others = [row for name in ORDINARY for row in read(self.data / "pool" / name)]
+        others = [row for row in others if json.dumps(row["messages"]) not in there]
+        return random.Random(f"retain {self.seed}").sample(others, rows)
 
     def target(self, name: str, pairs: int, held_out: int) -> tuple[Path, Path]:
         """(target pairs, held-out pairs) of a skill, disjoint."""

@@ -1,8 +1,8 @@
 """Run an experiment of this folder on shared data: `python benchmarks/experiments/run.py skill --data ../shared/data
 --model ../shared/models/tiny-llama-2.6M --out results/skill`. The same command goes on where it stopped.
 
-`--scale small` ends within about half an hour on two cores, `full` is what the issue asks for. Markdown goes to
-OUT/NAME.md, with figures beside it.
+`--scale small` ends within about half an hour on two cores, `cpu` (of `skill`, for one target) within about two hours;
+`full` wants a GPU. Markdown goes to OUT/NAME.md, with figures beside it.
 """
 
 import argparse
@@ -54,9 +54,11 @@ class Job:
             for m in self.scale["methods"]
             if not args.methods or (m if isinstance(m, str) else m["name"]) in args.methods
         ]
+        self.train = {**self.spec["train"], **self.scale.get("train", {})}
         self.material = Material(args.data, self.out / "data")
         self.head = (
-            f"Scale `{args.scale}`, model{'s' * (len(self.models) > 1)} {', '.join(f'`{m}`' for m in self.models)}."
+            f"Scale `{args.scale}`, model{'s' * (len(self.models) > 1)} "
+            f"{', '.join(f'`{Path(m).name}`' for m in self.models)}."
         )
 
     def experiment(self, model: str, target: Path, held_out: Path, out: Path, **changes: Any) -> dict[str, Any]:
@@ -66,15 +68,22 @@ class Job:
             "pool": [str(self.material.pool(self.scale["pool"]))],
             "target": [str(target)],
             "held_out": [str(held_out)],
+            "retain": [str(path) for path in self.retain(self.material.pool(self.scale["pool"]))],
             "methods": self.methods,
             "budgets": self.scale["budgets"],
             "seeds": self.seeds,
             "against": ["random", "less"],
             "out": str(out),
-            **{name: self.spec[name] for name in ("select", "train", "warmup") if name in self.spec},
+            **{name: self.spec[name] for name in ("select", "warmup") if name in self.spec},
+            "train": self.train,
             **changes,
         }
         return compare(Experiment.model_validate(fields), self.bars)
+
+    def retain(self, data: Path) -> list[Path]:
+        """Rows of the pools that `data` has not, whose perplexity should not suffer."""
+        rows = self.scale.get("retain")
+        return [self.material.retain(data, rows)] if rows else []
 
     def pairs(self, name: str) -> tuple[Path, Path]:
         return self.material.target(name, self.scale["pairs"], self.scale["held_out"])
@@ -137,7 +146,7 @@ def _mended(
     data, target, held_out = map(str, files)
     common = {**job.spec["select"], "model": job.models[0], "target": [target], "seed": seed}
     shared = checked(SelectConfig, {**common, "pool": [data], "out": str(folder)})
-    fine_tuned(Place(job.models[0]), [data], folder / "broken", shared, job.spec["train"], job.bars)
+    fine_tuned(Place(job.models[0]), [data], folder / "broken", shared, job.train, job.bars)
     more: dict[str, Any] = {}
     recipe = find_method(method)
     if isinstance(recipe, Recipe) and (recipe.checkpoints == "all" or recipe.candidate_map == "adam"):
@@ -157,7 +166,8 @@ def _mended(
         "method": method,
         "broken": str(folder / "broken"),
         "at": job.scale["at"],
-        "train": job.spec["train"],
+        "train": job.train,
+        "retain": [str(path) for path in job.retain(files[0])],
         "out": str(folder / method),
         **more,
     }
@@ -268,7 +278,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="the shared data: pool/, target/, safety/")
     parser.add_argument("--model", nargs="+", required=True, help="base model; for scales several, small to large")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--scale", choices=("small", "full"), default="small")
+    parser.add_argument("--scale", choices=("small", "cpu", "full"), default="small")
     parser.add_argument("--seeds", type=int)
     parser.add_argument("--targets", nargs="+")
     parser.add_argument("--methods", nargs="+", help="of the experiment's methods, only these")
