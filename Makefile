@@ -10,7 +10,7 @@ setup: .venv/ready
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "PRISM needs Python 3.11 or newer: make PYTHON=python3.12")'
 	$(PYTHON) -m venv .venv
 	$(PIP) torch
-	$(PIP) --editable '.[dedup,train,eval,report,dev]'
+	$(PIP) --editable '.[dedup,train,eval,quantize,report,dev]'
 	touch .venv/ready
 
 demo: setup

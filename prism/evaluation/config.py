@@ -41,6 +41,9 @@ class EvaluateConfig(Config):
     resamples: int = option("evaluation", "Bootstrap resamples behind each interval.", 2000, ge=1)
     batch_tokens: int = option("display", "Padded tokens per batch.", BATCH_TOKENS, ge=1)
     dtype: str = option("evaluation", "auto (the checkpoint's), float32, bfloat16, float16, float64.", "auto")
+    quantize: Literal["8bit", "4bit"] | None = option(
+        "evaluation", "Keep the matrices in so few bits (bitsandbytes); as the training did unless given.", None
+    )
     device: str = option("display", "auto, cpu, cuda, cuda:1, mps.", "auto")
     seed: int = option("evaluation", "Seed of the bootstrap.", 0, ge=0)
     on_bad_row: Literal["skip", "stop"] = option("display", "Set bad rows aside, or stop at the first.", "skip")

@@ -160,6 +160,7 @@ def _named(measured: Measured) -> Report:
     return {
         "model": subject.model,
         "adapter": subject.adapter,
+        "quantize": subject.quantize,
         "training": None if subject.folder is None else str(subject.folder),
         "fingerprints": measured.fingerprints,
         "dtype": measured.dtype,

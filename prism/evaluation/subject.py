@@ -8,6 +8,7 @@ from prism.data import Encoder
 from prism.errors import ConfigError, RunError
 from prism.evaluation.config import EvaluateConfig
 from prism.model import Model, load_model
+from prism.model.quantized import Quantize
 from prism.training.folder import base_place, read_record, trained_place
 
 
@@ -23,6 +24,7 @@ class Subject:
     responses: Any = "last"
     plain: bool = False
     max_length: int | None = None
+    quantize: Quantize | None = None
 
     def load(self, config: EvaluateConfig, dtype: str | None = None) -> tuple[Model, Encoder]:
         """Raises ModelError or ConfigError where it can't be loaded."""
@@ -31,9 +33,10 @@ class Subject:
             adapter=self.adapter,
             tokenizer=self.tokenizer,
             revision=self.revision,
-            parameters="all",
+            parameters="unpacked",
             device=config.device,
             dtype=dtype or config.dtype,
+            quantize=self.quantize,
             trust_remote_code=config.trust_remote_code,
             allow_pickle=config.allow_pickle,
         )
@@ -75,6 +78,7 @@ def _subject(place: str, adapter: str | None, config: EvaluateConfig) -> Subject
             responses=config.responses or "last",
             plain=bool(config.plain),
             max_length=config.max_length,
+            quantize=config.quantize,
         )
     if adapter is not None:
         raise ConfigError(f"--adapter: {folder} is a training's folder, which knows its own")
@@ -89,6 +93,7 @@ def _subject(place: str, adapter: str | None, config: EvaluateConfig) -> Subject
         responses=config.responses or settings["responses"],
         plain=bool(settings["plain"] if config.plain is None else config.plain),
         max_length=config.max_length or settings["max_length"],
+        quantize=config.quantize or base.get("quantize"),
     )
 
 

@@ -21,8 +21,9 @@ from prism.progress import Progress
 from prism.training import TrainConfig, train
 from prism.training.folder import RECORD, trained_place
 
-TRAIN = ("columns", "responses", "plain", "max_length", "device", "on_bad_row", "trust_remote_code", "allow_pickle")
-EVALUATE = ("target_columns", "columns", "plain", "max_length", "dtype", "device", "trust_remote_code", "allow_pickle")
+READ = ("columns", "plain", "max_length", "quantize", "device", "trust_remote_code", "allow_pickle")
+TRAIN = (*READ, "responses", "on_bad_row")
+EVALUATE = (*READ, "target_columns", "dtype")
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from torch import nn
 from prism.errors import ConfigError, ModelError
 from prism.model.quantized import is_packed
 
-Groups = Literal["auto", "lora", "linear", "all"]
+Groups = Literal["auto", "lora", "linear", "all", "unpacked"]
 NOT_MATMUL = (nn.Embedding, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
@@ -19,7 +19,8 @@ def choose_parameters(network: nn.Module, which: str = "auto") -> dict[str, nn.P
     Args:
         which: `"lora"`: all that the active adapters train, `modules_to_save` and biases included; `"linear"`: every
             matrix-multiplication weight inside the decoder layers, experts and routers included, biases excluded;
-            `"all"`: every floating-point parameter; `"auto"`: `lora` where there is an adapter, else `linear`; anything
+            `"all"`: every floating-point parameter; `"unpacked"`: the same, of a quantised model too, whose packed ones
+            are left out; `"auto"`: `lora` where there is an adapter, else `linear`; anything
             else is a regular expression that is searched in the parameter names.
 
     Raises:
@@ -33,8 +34,8 @@ def choose_parameters(network: nn.Module, which: str = "auto") -> dict[str, nn.P
         names = adapter_names(network)
     elif which == "linear":
         names = linear_names(network)
-    elif which == "all":
-        names = {name for name, _ in network.named_parameters()}
+    elif which in ("all", "unpacked"):
+        names = {name for name, p in network.named_parameters() if which == "all" or not is_packed(p)}
     else:
         names = _matching_names(network, which)
     if packed := [f"{n} ({p.dtype})" for n, p in network.named_parameters() if n in names and is_packed(p)]:

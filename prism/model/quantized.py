@@ -81,3 +81,9 @@ def is_quantized(network: Any) -> bool:
 def is_packed(parameter: nn.Parameter) -> bool:
     """Whether a parameter holds packed integers or bytes, which carry no gradient."""
     return hasattr(parameter, "quant_state") or (parameter.dim() > 1 and parameter.element_size() == 1)
+
+
+def size_of(parameter: nn.Parameter) -> int:
+    """How many weights a parameter stands for: bytes of 4-bit ones hold two each."""
+    state = getattr(parameter, "quant_state", None)
+    return parameter.numel() if state is None else torch.Size(state.shape).numel()

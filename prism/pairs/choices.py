@@ -79,8 +79,8 @@ def question_of(item: Item, show_options: bool = True) -> Question:
     fields = ", ".join(list(item.record)[:12]) or "none"
     raise RowError(
         f"no multiple choice: the row's fields are {fields}. Known are question + choices or options + an answer, "
-        "mc1_targets, correct and incorrect answers, or messages whose question lists options A, B, … (or map them "
-        "with --columns question=…,options=…,answer=…)"
+        "mc1_targets, correct and incorrect answers, or messages whose question lists options A, B, …; prism pairs "
+        "maps other names with --columns question=…,options=…,answer=…"
     )
 
 

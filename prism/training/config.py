@@ -21,6 +21,9 @@ class TrainConfig(Config):
     lora_rank: int | None = option("training", "Rank of a new LoRA.", None, ge=1)
     lora_alpha: int | None = option("training", "Its alpha; twice the rank unless given.", None, ge=1)
     lora_dropout: float = option("training", "Its dropout.", 0.0, ge=0, lt=1)
+    quantize: Literal["8bit", "4bit"] | None = option(
+        "training", "Keep the base's matrices in so few bits (bitsandbytes), and train a LoRA on it.", None
+    )
     epochs: float | None = option("training", "Passes over the data.", None, gt=0, allow_inf_nan=False)
     learning_rate: float | None = option("training", "Highest learning rate.", None, gt=0, allow_inf_nan=False)
     batch: int | None = option("training", "Samples per optimizer step.", None, ge=1)

@@ -7,21 +7,22 @@ import shutil
 import zipfile
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import filelock
 from safetensors import SafetensorError, safe_open
 
 from prism.circumstances import differences
-from prism.errors import ConfigError, RunError
+from prism.errors import ConfigError, RunError, TrainingError
 from prism.files import write_whole
 
+log = logging.getLogger("prism")
 RECORD = "train.json"
 HARMLESS = {".lock", "run.log"}
 
 
 class TrainFolder:
-    """One training's files. Only one process may hold them at a time; `close` lets go.
+    """One training's files, to be used in a `with` statement: only one process may hold them at a time.
 
     Raises:
         RunError: the place can't be written, is in use, or holds something else.
@@ -51,10 +52,25 @@ class TrainFolder:
         logging.getLogger().addHandler(self._log)
         logging.getLogger("prism").setLevel(logging.INFO)
 
-    def close(self) -> None:
-        logging.getLogger().removeHandler(self._log)
-        self._log.close()
-        self._lock.release()
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        """Log what went wrong, with a traceback where it is not the user's to mend, and let go."""
+        try:
+            if isinstance(error, Exception):
+                ours = isinstance(error, ConfigError | RunError | TrainingError)
+                log.error("%s", error, exc_info=None if ours else error)
+        finally:
+            self.tokens.unlink(missing_ok=True)
+            logging.getLogger().removeHandler(self._log)
+            self._log.close()
+            self._lock.release()
+
+    @property
+    def tokens(self) -> Path:
+        """What is trained on, while it is."""
+        return self.path / "tokens.arrow"
 
     def claim(self, identity: Mapping[str, Any], circumstances: Mapping[str, Any], but: Collection[str] = ()) -> None:
         """Make this the folder of the training `identity`, if it isn't that already; once it is finished, the parts

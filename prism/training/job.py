@@ -1,7 +1,6 @@
 """`prism train`: fine-tune on a selection, or on any rows, and record what came of it."""
 
 import json
-import logging
 import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -12,7 +11,7 @@ from typing import Any
 from prism import __version__
 from prism.circumstances import circumstances, numbered, version_of
 from prism.data import BadRows, Encoded, Encoder, Pool, Row, load_target, open_pool
-from prism.errors import BadRow, ConfigError, DataError, RowError, RunError, TrainingError, stopped_at
+from prism.errors import BadRow, DataError, RowError, TrainingError, stopped_at
 from prism.files import write_whole
 from prism.model import find_model
 from prism.model.load import choose_device
@@ -21,13 +20,12 @@ from prism.model.quiet import quiet_transformers
 from prism.progress import Progress, Silent
 from prism.training.config import TrainConfig
 from prism.training.folder import TrainFolder, require_one_process, trained_place
-from prism.training.material import Material, material_of
+from prism.training.material import MODEL, Material, material_of
 from prism.training.network import Ready, make_ready
 from prism.training.overlap import find_overlap
 from prism.training.trainer import Settings, checked, make_trainer, require_trl, write_tokens
 from prism.training.watch import WINDOW, Watch, diverged
 
-log = logging.getLogger("prism")
 LIBRARIES = ("torch", "transformers", "trl", "peft")
 MACHINE = ("device", "version")  # what a training that is done may differ in
 Record = dict[str, Any]
@@ -56,15 +54,8 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
     require_one_process()
     checked(config.trainer, require_trl()[1])
     material = material_of(config.absolute())
-    folder = TrainFolder(Path(material.config.out))
-    try:
+    with TrainFolder(Path(material.config.out)) as folder:
         return _train(material, folder, progress)
-    except Exception as error:
-        log.error("%s", error, exc_info=not isinstance(error, ConfigError | RunError | TrainingError))
-        raise
-    finally:
-        (folder.path / "tokens.arrow").unlink(missing_ok=True)
-        folder.close()
 
 
 def _train(material: Material, folder: TrainFolder, progress: Progress) -> Trained:
@@ -102,7 +93,7 @@ def _train(material: Material, folder: TrainFolder, progress: Progress) -> Train
             **folder.record,
             "status": "done",
             "full": ready.full,
-            "base": {name: getattr(config, name) for name in ("model", "adapter", "tokenizer", "revision")},
+            "base": {name: getattr(config, name) for name in MODEL},
             "model_place": [str(folder.path), None] if ready.full else [config.model, str(folder.path)],
             "data": {
                 "run": None if material.run is None else str(material.run),
@@ -195,7 +186,7 @@ def encode_rows(rows: Iterable[Row | BadRow], pool: Pool, encoder: Encoder, fold
                 raise stopped_at(row)
             bad.append(row)
 
-    write_tokens(good(), folder.path / "tokens.arrow")
+    write_tokens(good(), folder.tokens)
     write_whole(folder.path / "rejected.jsonl", (json.dumps(row.as_json()).encode() + b"\n" for row in bad))
     if not counts["rows"]:
         names = ", ".join(source.name for source in pool.sources)
@@ -218,7 +209,7 @@ def fit(
     while True:
         watch = Watch(progress, rows, settings.epochs, ready.model.network.get_input_embeddings().weight.shape[0])
         hooks = [watch, *callbacks]
-        trainer = make_trainer(ready.model, folder.path / "tokens.arrow", folder.checkpoints, settings, hooks)
+        trainer = make_trainer(ready.model, folder.tokens, folder.checkpoints, settings, hooks)
         checkpoint = folder.last_checkpoint()
         if checkpoint is not None:
             progress.note(f"going on from {checkpoint.name}")

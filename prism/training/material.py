@@ -10,7 +10,7 @@ import yaml
 from prism.errors import ConfigError, RunError
 from prism.training.config import TrainConfig
 
-MODEL = ("model", "adapter", "tokenizer", "revision")
+MODEL = ("model", "adapter", "tokenizer", "revision", "quantize")
 HOW = ("columns", "responses", "plain", "max_length", "trust_remote_code", "allow_pickle")
 OTHERWISE: dict[str, Any] = {
     "columns": {}, "responses": "last", "plain": False, "trust_remote_code": False, "allow_pickle": False,
@@ -46,7 +46,8 @@ def material_of(config: TrainConfig) -> Material:
     if config.model is None:
         if "model" not in theirs:
             raise ConfigError("--model: is required, as the data is no run folder of prism select that would name it")
-        update |= {name: theirs.get(name) for name in MODEL if getattr(config, name) is None}
+        open_ = [name for name in MODEL if getattr(config, name) is None and not (name == "quantize" and config.full)]
+        update |= {name: theirs.get(name) for name in open_}
     return Material(files, run, config.model_copy(update=update))
 
 

@@ -8,6 +8,7 @@ import torch
 from prism.errors import ConfigError, ModelError, first_line
 from prism.model import Model, load_model
 from prism.model.load import choose_device
+from prism.model.quantized import is_quantized, size_of
 from prism.model.quiet import quiet_transformers
 from prism.training.config import TrainConfig
 from prism.training.sizes import Defaults, defaults_for
@@ -35,15 +36,18 @@ def make_ready(config: TrainConfig) -> Ready:
     """
     assert config.model is not None
     bf16 = _bf16(config)
-    whole = config.full or (config.full is None and config.adapter is None and config.lora_rank is None)
+    if config.full and config.quantize is not None:
+        raise ConfigError("--full trains all weights, and --quantize leaves none that can be trained: choose one")
+    bare = config.adapter is None and config.lora_rank is None and config.quantize is None
+    whole = config.full or (config.full is None and bare)
     model = _load(config, "float32" if whole or not bf16 else "bfloat16")
-    parameters = sum(p.numel() for name, p in model.network.named_parameters() if ".lora_" not in name)
+    parameters = sum(size_of(p) for name, p in model.network.named_parameters() if ".lora_" not in name)
     defaults = defaults_for(parameters)
     full = config.full if config.full is not None else whole and defaults.full
     if full:
         if config.lora_rank is not None or config.lora_alpha is not None or config.lora_dropout:
             raise ConfigError("--full trains all weights: --lora-rank, --lora-alpha and --lora-dropout are for a LoRA")
-        if getattr(model.network, "is_quantized", False):
+        if is_quantized(model.network):
             raise ConfigError("the model is quantised, so its weights can't be trained: train a LoRA (--no-full)")
         if config.adapter is not None:
             model = Model(model.network.merge_and_unload(), model.tokenizer, "all", model.notices, model.places)
@@ -55,7 +59,7 @@ def make_ready(config: TrainConfig) -> Ready:
             )
         model = Model(model.network, model.tokenizer, "lora", model.notices, model.places)
     else:
-        if bf16:
+        if bf16 and not is_quantized(model.network):
             model.network.to(torch.bfloat16)
         model = Model(_with_lora(model.network, config, defaults), model.tokenizer, "lora", model.notices, model.places)
     for parameter in model.parameters.values():
@@ -70,9 +74,10 @@ def _load(config: TrainConfig, dtype: str) -> Model:
         adapter=config.adapter,
         tokenizer=config.tokenizer,
         revision=config.revision,
-        parameters="all",
+        parameters="unpacked",
         device=config.device,
         dtype=dtype,
+        quantize=config.quantize,
         trust_remote_code=bool(config.trust_remote_code),
         allow_pickle=bool(config.allow_pickle),
     )

@@ -132,6 +132,7 @@ def make_trainer(model: Model, tokens: Path, folder: Path, settings: Settings, c
             parameter.requires_grad_(False)
         for parameter in model.parameters.values():
             parameter.requires_grad_(True)
+        kept = {name: parameter.data for name, parameter in model.parameters.items()}
         try:
             trainer = sft(
                 model=model.network,
@@ -143,6 +144,8 @@ def make_trainer(model: Model, tokens: Path, folder: Path, settings: Settings, c
             )
         except (ValueError, TypeError, ImportError) as error:
             raise ConfigError(f"TRL refuses to train this model: {first_line(error)}") from error
+        for name, parameter in model.parameters.items():
+            parameter.data = kept[name]  # TRL rounds the LoRA of a quantised base to bfloat16
         trainer.remove_callback(PrinterCallback)
     return trainer
 

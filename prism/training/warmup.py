@@ -5,7 +5,6 @@ such a training: at N checkpoints, weighted by their learning rates, in the coor
 """
 
 import json
-import logging
 import shutil
 import time
 from pathlib import Path
@@ -19,7 +18,7 @@ from prism import __version__
 from prism.budget import Budget
 from prism.circumstances import circumstances, numbered, version_of
 from prism.data import Pool, open_pool
-from prism.errors import BadRow, ConfigError, ModelError, RunError, TrainingError, first_line, stopped_at
+from prism.errors import BadRow, ConfigError, ModelError, first_line, stopped_at
 from prism.methods.checkpoints import STATE, WARMUP, logged_rate
 from prism.model import find_model
 from prism.model.load import choose_device
@@ -28,12 +27,12 @@ from prism.progress import Progress, Silent
 from prism.training.config import TrainConfig
 from prism.training.folder import TrainFolder, require_one_process
 from prism.training.job import LIBRARIES, MACHINE, Record, encode_rows, fit, notices_of, plain
+from prism.training.material import MODEL
 from prism.training.network import Ready, make_ready
 from prism.training.trainer import Settings, checked, require_trl
 from prism.training.warmup_config import WarmupConfig
 from prism.training.watch import WINDOW
 
-log = logging.getLogger("prism")
 LARGE = 3e9  # weights: from here on LESS's own rate, which was set on 7B and 13B
 LESS_RATE, LESS_WARMUP = 2e-5, 0.03
 
@@ -87,16 +86,9 @@ def warmup(config: WarmupConfig, progress: Progress | None = None) -> Path:
     require_one_process()
     checked(config.trainer, require_trl()[1])
     config = config.absolute()
-    folder = WarmupFolder(Path(config.out))
-    try:
+    with WarmupFolder(Path(config.out)) as folder:
         _warm_up(config, folder, progress)
         return folder.path
-    except Exception as error:
-        log.error("%s", error, exc_info=not isinstance(error, ConfigError | RunError | TrainingError))
-        raise
-    finally:
-        (folder.path / "tokens.arrow").unlink(missing_ok=True)
-        folder.close()
 
 
 def _warm_up(config: WarmupConfig, folder: WarmupFolder, progress: Progress) -> None:
@@ -132,7 +124,7 @@ def _warm_up(config: WarmupConfig, folder: WarmupFolder, progress: Progress) -> 
             **folder.record,
             "status": "done",
             "full": ready.full,
-            "base": {name: getattr(config, name) for name in ("model", "adapter", "tokenizer", "revision")},
+            "base": {name: getattr(config, name) for name in MODEL},
             "checkpoints": _listed(folder.path),
             "data": {"share": config.share, "pool": len(pool), **data},
             "parameters": ready.parameters,

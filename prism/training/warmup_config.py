@@ -32,6 +32,9 @@ class WarmupConfig(Config):
     )
     lora_alpha: int | None = option("training", "Its alpha; four times the rank.", None, ge=1)
     lora_dropout: float = option("training", "Its dropout.", 0.1, ge=0, lt=1)
+    quantize: Literal["8bit", "4bit"] | None = option(
+        "training", "Keep the base's matrices in so few bits (bitsandbytes), and train a LoRA on it.", None
+    )
     epochs: float = option("training", "Passes over the share.", 4.0, gt=0, allow_inf_nan=False)
     learning_rate: float | None = option("training", "Highest learning rate.", None, gt=0, allow_inf_nan=False)
     batch: int | None = option(

@@ -12,6 +12,7 @@ from prism.data import load_pool, load_target
 from prism.errors import ConfigError, DataError, PrismError, RunError
 from prism.evaluation import EvaluateConfig, evaluate
 from prism.model import load_model
+from prism.training import TrainConfig, train
 from tests import oracle
 from tests.conftest import Rows, tiny_llama
 
@@ -167,3 +168,23 @@ def test_the_way_to_install_lm_eval_is_said(job: Job, monkeypatch: pytest.Monkey
     monkeypatch.setitem(sys.modules, "lm_eval", None)
     with pytest.raises(ConfigError, match=r"pip install 'prism-select\[eval\]'"):
         evaluate(job(tasks=["arc_easy"]))
+
+
+def test_a_base_in_few_bits_is_measured_as_it_was_trained(
+    job: Job, model_folder: Path, pair_rows: Rows, pool_rows: Rows, write_jsonl: Write, tmp_path: Path
+) -> None:
+    pytest.importorskip("bitsandbytes", reason="needs the extra quantize")
+    pytest.importorskip("trl")
+    data, target = (str(write_jsonl(f"{name}.jsonl", rows)) for name, rows in (("sft", pool_rows), ("t", pair_rows)))
+    fields = {"data": [data], "model": str(model_folder), "out": str(tmp_path / "out"), "device": "cpu"}
+    done = train(TrainConfig.model_validate({**fields, "quantize": "4bit", "epochs": 3, "learning_rate": 1e-2}))
+    report = evaluate(job(model=str(done.folder), base="auto", dtype="float32", target=[target]))
+    assert report["model"]["quantize"] == report["base"]["quantize"] == "4bit"
+    for part, adapter in ((report["targets"][target], done.folder), (report["targets"][target]["base"], None)):
+        model = load_model(model_folder, adapter=adapter, quantize="4bit", dtype="float32")
+        encoder, found = model.encoder(), []
+        with torch.no_grad():
+            for pair in load_target(pair_rows):
+                chosen, rejected = (oracle.token_losses(model.network, s).mean() for s in encoder.pair(pair))
+                found.append(float(torch.sigmoid(rejected - chosen)))
+        assert part["preference"]["value"] == pytest.approx(np.mean(found), abs=1e-4)

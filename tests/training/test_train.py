@@ -244,3 +244,21 @@ def test_a_training_of_a_single_step_trains(job: Job, model_folder: Path, write_
     trained = train(job(data=[str(data)], epochs=1, full=True))
     assert trained.summary["steps"] == 1
     assert not same(weights(trained.folder), weights(model_folder))
+
+
+@pytest.mark.parametrize("bits", ["8bit", "4bit"])
+def test_a_lora_on_a_base_in_few_bits(job: Job, pool_rows: Rows, tmp_path: Path, bits: Any) -> None:
+    pytest.importorskip("bitsandbytes", reason="needs the extra quantize")
+    config = job(quantize=bits, dtype="float32", batch=len(pool_rows), device_batch=len(pool_rows))
+    assert config.model is not None
+    done = train(config)
+    kept = load_model(config.model, quantize=bits, dtype="float32")  # its new LoRA adds nothing yet
+    encoder = kept.encoder()
+    with torch.no_grad():
+        losses = torch.cat([oracle.token_losses(kept.network, encoder.row(row)) for row in load_pool(pool_rows)])
+    assert done.summary["loss_first"] == pytest.approx(float(losses.mean()), rel=1e-3 if bits == "4bit" else 2e-2)
+    assert done.summary["loss_last"] < done.summary["loss_first"] and not done.summary["full"]
+    assert done.summary["base"]["quantize"] == bits
+    assert all(tensor.dtype == torch.float32 for tensor in weights(done.folder).values())
+    with pytest.raises(ConfigError, match="--full trains all weights, and --quantize leaves none"):
+        train(job(quantize=bits, full=True, out=str(tmp_path / "full")))
