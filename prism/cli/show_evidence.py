@@ -26,6 +26,8 @@ def show_trained(folder: Path, summary: dict[str, Any], place: tuple[str, str | 
     console.print(facts)
     model, adapter = place
     named = f"--model {model}" + (f" --adapter {adapter}" if adapter else "")
+    if bits := summary["base"].get("quantize"):
+        named += f" --quantize {bits}"
     console.print(f"use it as {_text(named)}; everything is in {_text(str(folder))}", highlight=False)
 
 
