@@ -18,7 +18,7 @@ import yaml
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[2]), str(Path(__file__).resolve().parent)]
 
-from material import Material  # noqa: E402
+from material import ORDINARY, Material  # noqa: E402
 
 from prism.cli.show import Bars, only_ours  # noqa: E402
 from prism.config import SelectConfig  # noqa: E402
@@ -125,9 +125,11 @@ def mend(job: Job) -> Iterable[str]:
         )
         found: dict[str, list[dict[str, Any]]] = {}
         failed: list[list[str]] = []
-        for seed, method in itertools.product(range(job.seeds), job.methods):
+        for seed, asked in itertools.product(range(job.seeds), job.methods):
+            method, at = (asked, job.scale["at"]) if isinstance(asked, str) else (asked["name"], asked["at"])
+            folder = job.out / f"{kind}-{percent}-seed{seed}"
             try:
-                one = _mended(job, f"{kind}-{percent}-seed{seed}", method, seed, (data, target, held_out), percent)
+                one = _mended(job, folder, method, at, seed, (data, target, held_out), percent)
             except PrismError as error:
                 job.bars.note(f"{method} failed: {error}")
                 failed.append([method, str(seed), first_line(error)])
@@ -140,9 +142,8 @@ def mend(job: Job) -> Iterable[str]:
 
 
 def _mended(
-    job: Job, name: str, method: str, seed: int, files: tuple[Path, Path, Path], percent: int
+    job: Job, folder: Path, method: str, at: str, seed: int, files: tuple[Path, Path, Path], percent: int
 ) -> dict[str, Any]:
-    folder = job.out / name
     data, target, held_out = map(str, files)
     common = {**job.spec["select"], "model": job.models[0], "target": [target], "seed": seed}
     shared = checked(SelectConfig, {**common, "pool": [data], "out": str(folder)})
@@ -165,7 +166,7 @@ def _mended(
         "drop": f"{percent}%",
         "method": method,
         "broken": str(folder / "broken"),
-        "at": job.scale["at"],
+        "at": at,
         "train": job.train,
         "retain": [str(path) for path in job.retain(files[0])],
         "out": str(folder / method),
@@ -184,24 +185,43 @@ def _mending(found: dict[str, list[dict[str, Any]]]) -> Table:
             [
                 name,
                 _over(label["auroc"]["value"] for label in labels if label["auroc"]),
+                _over(one for label in labels for one in _alike(label)),
                 _over(label["average_precision"]["value"] for label in labels if label["average_precision"]),
                 f"{np.mean(harmful):.0f} %",
                 f"{np.mean([label['benign_lost']['rows'] for label in labels]):.0f}",
                 *(_over(b[model]["preference"]["value"] for b in behaviour) for model in ("base", "broken")),
                 _over(b[run["name"]]["preference"]["value"] for b, run in zip(behaviour, runs, strict=True)),
+                " / ".join(_perplexity(behaviour, names) for names in _stages(runs)),
             ]
         )
     columns = (
         "method",
         "AUROC",
+        "AUROC, own kind",
         "average precision",
         "of dropped harmful",
         "benign lost",
         "base",
         "broken",
         "repaired",
+        "retain perplexity",
     )
     return Table("ranking, and preference for the harmful side on held-out pairs", columns, rows)
+
+
+def _stages(runs: list[dict[str, Any]]) -> list[list[str]]:
+    """The names of the models of each run: base, broken, repaired."""
+    return [["base"] * len(runs), ["broken"] * len(runs), [run["name"] for run in runs]]
+
+
+def _perplexity(behaviour: list[dict[str, Any]], names: list[str]) -> str:
+    found = [b[name].get("retain") for b, name in zip(behaviour, names, strict=True)]
+    return f"{np.mean([one['perplexity'] for one in found]):.1f}" if all(found) else "–"
+
+
+def _alike(labels: dict[str, Any]) -> list[float]:
+    """AUROC against the benign rows of the harmful ones' own kind: all but those of the ordinary pool."""
+    return [one["auroc"] for one in labels["against_sources"] if f"{one['source']}.jsonl" not in ORDINARY]
 
 
 def scales(job: Job) -> Iterable[str]:

@@ -8,6 +8,7 @@ import numpy as np
 from prism.data import open_pool
 from prism.errors import PrismError
 from prism.experiments.config import AuditConfig
+from prism.experiments.label_report import source_tables
 from prism.experiments.labels import Labels, against_labels, label_words, read_labels
 from prism.experiments.statistics import plain
 from prism.experiments.tables import Table, figure, shortened
@@ -148,6 +149,7 @@ def tables(found: dict[str, Any], prompts: bool = False) -> list[Table]:
                 ],
             )
         )
+        shown += source_tables({"this model": labels})
     labelled = bool(found["labels"])
     columns = ["rank", "row", *["label"] * labelled, "score", *["prompt"] * prompts, "response", "pairs", "tokens"]
     rows = []

@@ -14,6 +14,7 @@ from prism.scoring import ScoreTable
 from prism.selection.selection import finite_rows
 
 Flags = npt.NDArray[np.bool_]
+SOURCES = 12  # as many are told apart in a report
 YES, NO = {"true", "yes", "1", "harmful", "bad"}, {"false", "no", "0", "benign", "good"}
 
 
@@ -55,6 +56,8 @@ def against_labels(scores: ScoreTable, dropped: npt.NDArray[np.int64], labels: L
     """JSON-ready: how the ranking tells harmful from benign rows, and what dropping the rows at these places does.
 
     Rows without a label or without a finite score are left out of AUROC and average precision, and counted.
+    `against_sources` has the AUROC of all harmful rows against the benign rows of one source each: where it is high
+    only against rows of another kind, the ranking found the topic and not the harm.
     """
     finite = finite_rows(scores)
     used = labels.known & finite
@@ -72,6 +75,7 @@ def against_labels(scores: ScoreTable, dropped: npt.NDArray[np.int64], labels: L
             "unscored": int((labels.known & ~finite).sum()),
         },
         "auroc": found and found.auroc,
+        "against_sources": _against_sources(scores, used, labels),
         "average_precision": found and found.average_precision,
         "share_harmful": _share(harmful, labels.known),
         "precision": _share(gone & harmful, gone & labels.known),
@@ -115,6 +119,20 @@ def threshold_from(scores: ScoreTable, labels: Labels) -> float:
 
 def _share(part: Flags, whole: Flags) -> float | None:
     return float(part.sum() / whole.sum()) if whole.any() else None
+
+
+def _against_sources(scores: ScoreTable, used: Flags, labels: Labels) -> list[dict[str, Any]]:
+    """Per source with benign rows, those with most first: source, benign rows, AUROC of the harmful rows of all."""
+    harmful = used & labels.harmful
+    benign = used & ~labels.harmful
+    codes, names = scores.codes("source")
+    found = []
+    for name, rows in list(_by_source(scores, benign).items())[:SOURCES]:
+        which = harmful | (benign & (codes == names.index(name)))
+        areas = ranking(scores.column("score")[which], labels.harmful[which], resamples=0)
+        if areas:
+            found.append({"source": name, "benign": rows, "auroc": areas.auroc.value})
+    return found
 
 
 def _by_source(scores: ScoreTable, which: Flags) -> dict[str, int]:

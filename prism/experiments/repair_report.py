@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from prism.experiments.label_report import source_tables
 from prism.experiments.tables import Table, figure
 
 
@@ -61,7 +62,8 @@ def _rankings(found: dict[str, Any]) -> list[Table]:
     columns = (
         "ranked at", "rows", "AUROC", "average precision", "harmful in all", "in dropped", "recall", "benign lost",
     )  # fmt: skip
-    return [Table("ranking against the labels", columns, rows)] if rows else []
+    by_source = source_tables({done["at"]: done["labels"] for done in found["repairs"].values() if done.get("labels")})
+    return [Table("ranking against the labels", columns, rows), *by_source] if rows else []
 
 
 def _behaviour(found: dict[str, Any]) -> Table:

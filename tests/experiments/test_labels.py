@@ -54,10 +54,24 @@ def test_counts_by_hand() -> None:
     assert found["harmful_left"] == 2
 
 
+def test_against_the_benign_rows_of_each_source() -> None:
+    rows = [
+        {"id": f"r{n}", "prompt": "Say it", "completion": f"It, {n}.", "dataset": source, "bad": bad}
+        for n, (source, bad) in enumerate([("a", True), ("a", False), ("b", False), ("b", True), ("a", False)])
+    ]
+    table = make_scores(rows, [5.0, 4.0, 1.0, 3.0, 2.0])
+    found = against_labels(table, np.array([0]), read_labels(table.pool, table, "bad"), seed=0)
+    assert found["against_sources"] == [
+        {"source": "a", "benign": 2, "auroc": pytest.approx(3 / 4)},  # r1 lies above r3
+        {"source": "b", "benign": 1, "auroc": pytest.approx(1.0)},
+    ]
+
+
 def test_one_kind_alone() -> None:
     table = scored([True, True, None], [1.0, 2.0, 3.0])
     labels = read_labels(table.pool, table, "bad")
     assert against_labels(table, np.array([0]), labels, seed=0)["auroc"] is None
+    assert against_labels(table, np.array([0]), labels, seed=0)["against_sources"] == []
     with pytest.raises(DataError, match="2 harmful and 0 benign"):
         threshold_from(table, labels)
     upside_down = scored([True, True, False], [1.0, 2.0, 3.0])
