@@ -50,10 +50,11 @@ class Job:
         self.seeds = args.seeds or self.scale["seeds"]
         self.targets = args.targets or self.scale.get("targets", [])
         self.methods = [
-            m
+            _with_budgets(m, args.budgets)
             for m in self.scale["methods"]
             if not args.methods or (m if isinstance(m, str) else m["name"]) in args.methods
         ]
+        self.budgets = [b for b in self.scale.get("budgets", []) if not args.budgets or b in args.budgets]
         self.train = {**self.spec["train"], **self.scale.get("train", {})}
         self.material = Material(args.data, self.out / "data")
         self.head = (
@@ -70,7 +71,7 @@ class Job:
             "held_out": [str(held_out)],
             "retain": [str(path) for path in self.retain(self.material.pool(self.scale["pool"]))],
             "methods": self.methods,
-            "budgets": self.scale["budgets"],
+            "budgets": self.budgets,
             "seeds": self.seeds,
             "against": ["random", "less"],
             "out": str(out),
@@ -87,6 +88,13 @@ class Job:
 
     def pairs(self, name: str) -> tuple[Path, Path]:
         return self.material.target(name, self.scale["pairs"], self.scale["held_out"])
+
+
+def _with_budgets(method: Any, budgets: list[str] | None) -> Any:
+    """A method of the file, with those of its own budgets that were asked for."""
+    if budgets and isinstance(method, dict) and "budgets" in method:
+        return {**method, "budgets": [b for b in method["budgets"] if b in budgets]}
+    return method
 
 
 def skill(job: Job) -> Iterable[str]:
@@ -302,6 +310,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int)
     parser.add_argument("--targets", nargs="+")
     parser.add_argument("--methods", nargs="+", help="of the experiment's methods, only these")
+    parser.add_argument("--budgets", nargs="+", help="of its budgets, only these")
     args = parser.parse_args()
     with only_ours(), Bars(quiet=False) as bars:
         job = Job(args, bars)
