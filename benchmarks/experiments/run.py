@@ -224,7 +224,7 @@ def _stages(runs: list[dict[str, Any]]) -> list[list[str]]:
 
 def _perplexity(behaviour: list[dict[str, Any]], names: list[str]) -> str:
     found = [b[name].get("retain") for b, name in zip(behaviour, names, strict=True)]
-    return f"{np.mean([one['perplexity'] for one in found]):.1f}" if all(found) else "–"
+    return f"{np.mean([one['perplexity']['value'] for one in found]):.1f}" if all(found) else "–"
 
 
 def _alike(labels: dict[str, Any]) -> list[float]:

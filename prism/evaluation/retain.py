@@ -93,7 +93,8 @@ def measure_retained(
     rows = good()
     while part := list(islice(rows, TOGETHER)):
         pieces = [piece for row in part for piece in row]
-        found = _losses(model, pieces, batch_tokens, progress)
+        begins = [place == 0 for row in part for place in range(len(row))]
+        found = _losses(model, pieces, begins, batch_tokens, progress)
         ends = np.cumsum([len(row) for row in part])[:-1]
         losses += [float(piece.sum()) for piece in np.split(found, ends)]
         tokens += [sum(piece.response_tokens for piece in row) for row in part]
@@ -107,8 +108,10 @@ def measure_retained(
     return measured
 
 
-def _losses(model: Model, samples: Sequence[Encoded], batch_tokens: int, progress: Progress) -> Floats:
-    """Summed losses [samples]; NaN for one that is too long for the memory."""
+def _losses(
+    model: Model, samples: Sequence[Encoded], begins: Sequence[bool], batch_tokens: int, progress: Progress
+) -> Floats:
+    """Summed losses [samples]; NaN for one that is too long for the memory. `begins`: which of them begin a row."""
     lengths, losses = [len(sample) for sample in samples], np.full(len(samples), np.nan)
 
     def run(places: list[int]) -> Floats:
@@ -118,7 +121,7 @@ def _losses(model: Model, samples: Sequence[Encoded], batch_tokens: int, progres
     def take(places: list[int], found: Floats | None) -> None:
         if found is not None:
             losses[places] = found
-        progress.advance(len(places), sum(lengths[i] for i in places))
+        progress.advance(sum(begins[i] for i in places), sum(lengths[i] for i in places))
 
     in_fitting_batches(lengths, batch_tokens, run, take)
     return losses

@@ -28,6 +28,12 @@ def remarks(found: dict[str, Any]) -> list[str]:
         said.append(
             f"the data holds {held['exact']} held-out pairs exactly and {held['near']} nearly: see summary.json"
         )
+    base, broken = (found["behaviour"][name]["preference"]["value"] for name in ("base", "broken"))
+    if broken <= base:
+        said.append(
+            f"the broken model prefers the unwanted side no more than the base does ({broken:.3f} against {base:.3f}): "
+            "on these pairs there is no damage to repair"
+        )
     said.append("each model was trained once: try other seeds before small differences are believed")
     return said
 

@@ -12,12 +12,22 @@ from prism.data import load_pool, load_target
 from prism.errors import ConfigError, DataError, PrismError, RunError
 from prism.evaluation import EvaluateConfig, evaluate
 from prism.model import load_model
+from prism.progress import Silent
 from prism.training import TrainConfig, train
 from tests import oracle
 from tests.conftest import Rows, tiny_llama
 
 Write = Callable[[str, Rows], Path]
 Job = Callable[..., EvaluateConfig]
+
+
+class Counted(Silent):
+    """Adds up the rows that a run reports as done."""
+
+    rows = 0
+
+    def advance(self, rows: int, tokens: int) -> None:
+        self.rows += rows
 
 
 @pytest.fixture
@@ -77,7 +87,9 @@ def test_perplexity_of_rows_and_texts_is_over_their_tokens(
     long = " ".join(f"word{n}" for n in range(60))
     texts = [{"text": "The sea is wide,\nthe sea is deep. ☀"}, {"text": long}, {"text": " "}]
     places = [str(write_jsonl("rows.jsonl", pool_rows)), str(write_jsonl("texts.jsonl", texts))]
-    report = evaluate(job(retain=places, base=str(other), max_length=50, batch_tokens=120))["retain"]
+    counted = Counted()
+    report = evaluate(job(retain=places, base=str(other), max_length=50, batch_tokens=120), counted)["retain"]
+    assert counted.rows == 2 * (len(pool_rows) + 2)  # by both models; a text in several pieces is one row
 
     def losses(folder: Path) -> torch.Tensor:
         model = load_model(folder, dtype="float64", parameters="all")

@@ -12,6 +12,7 @@ from prism.config import SelectConfig
 from prism.errors import ConfigError, DataError
 from prism.experiments.config import RepairConfig
 from prism.experiments.repair import repair
+from prism.experiments.repair_report import remarks
 from prism.run.select import run_select
 from tests.cli.command import refusal
 from tests.conftest import Rows
@@ -67,6 +68,10 @@ def test_reverse(place: Place) -> None:
     )
     assert said["difference"]["value"] == pytest.approx(after - before)
     assert any("held-out pairs" in note for note in notes.notes[:3])  # before anything is trained
+    for base, whole in ((before, True), (before - 0.01, False)):
+        behaviour = {**found["behaviour"], "base": {"preference": {"value": base}}}
+        said = remarks({**found, "behaviour": behaviour})
+        assert any("there is no damage to repair" in remark for remark in said) is whole
 
     before_files = contents(place.folder / "fix" / "broken"), contents(place.folder / "fix" / "repaired-at-base-33pct")
     again = repair(RepairConfig(**config))
