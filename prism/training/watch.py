@@ -18,7 +18,8 @@ class Watch(TrainerCallback):  # type: ignore[misc]
     """Tells `progress` of rows and tokens, and ends a training whose loss is no number or explodes.
 
     A loss explodes when the median of the last five logged ones is above that of guessing every token at random
-    (ln `vocabulary`) and above three times that of the first five.
+    (ln `vocabulary`) and above three times the first one and the median of the first five. At the end, all there are
+    must do where they are fewer.
     """
 
     def __init__(self, progress: Progress, rows: int, epochs: float, vocabulary: int) -> None:
@@ -48,10 +49,17 @@ class Watch(TrainerCallback):  # type: ignore[misc]
             what = f"the loss is {loss}" if not math.isfinite(loss) else f"the gradient's norm is {gradient}"
             raise diverged(state, what)
         self._take(loss)
-        if len(self._last) == WINDOW and len(self._first) == WINDOW:
-            now, then = median(self._last), median(self._first)
-            if now > max(self._guessing, WORSE * then):
-                raise diverged(state, f"the loss went from {then:.3g} to {now:.3g} nats per token")
+        if len(self._last) == WINDOW:
+            self._refuse_explosion(state)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if self._last:
+            self._refuse_explosion(state)
+
+    def _refuse_explosion(self, state: Any) -> None:
+        now, then = median(self._last), min(self._first[0], median(self._first))
+        if now > max(self._guessing, WORSE * then):
+            raise diverged(state, f"the loss went from {then:.3g} to {now:.3g} nats per token")
 
     def _take(self, loss: float) -> None:
         if len(self._first) < WINDOW:

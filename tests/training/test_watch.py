@@ -15,6 +15,7 @@ def told(*losses: float, **more: Any) -> None:
     state = SimpleNamespace(global_step=3, max_steps=9)
     for loss in losses:
         watch.on_log(None, state, None, {"loss": loss, **more})
+    watch.on_train_end(None, state, None)
 
 
 @pytest.mark.parametrize("loss", [float("nan"), float("inf")])
@@ -28,9 +29,10 @@ def test_so_does_a_gradient_that_is_none() -> None:
         told(2.0, grad_norm=float("nan"))
 
 
-def test_and_a_loss_that_explodes() -> None:
+@pytest.mark.parametrize("losses", [[2.0] * 5 + [30.0] * 5, [2.0] + [30.0] * 4, [2.0, 30.0, 30.0]])
+def test_and_a_loss_that_explodes(losses: list[float]) -> None:
     with pytest.raises(TrainingError, match="the loss went from 2 to 30 nats"):
-        told(*[2.0] * 5, *[30.0] * 5)
+        told(*losses)
 
 
 @pytest.mark.parametrize(
@@ -39,6 +41,8 @@ def test_and_a_loss_that_explodes() -> None:
         [0.1, 4.0, 0.2, 5.0, 0.1, 4.0, 0.3, 6.0, 0.1, 5.0],  # rows that differ, one at a time
         [6.8] * 5 + [8.0] * 5,  # a model that has learnt nothing yet
         [2.0] * 5 + [30.0] + [2.0] * 9,  # one bad batch
+        [2.0, 30.0, 2.0],
+        [0.5, 5.0, 6.0, 5.0],  # a first row that was easy
     ],
 )
 def test_noise_does_not(losses: list[float]) -> None:
