@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import numpy.typing as npt
@@ -56,10 +57,12 @@ def run_tasks(
     """Scores by task, subtasks of groups each for themselves.
 
     Raises:
-        ConfigError: lm-eval is missing, or does not know a task.
+        ConfigError: lm-eval is missing, does not know a task, or `chat` is wanted of a tokenizer without a template.
         DataError: a task's data can't be had, or the task fails.
     """
     require_lm_eval()
+    if chat and not getattr(model.tokenizer, "chat_template", None):
+        raise ConfigError("--chat: the model's tokenizer has no chat template; leave --chat out")
     from lm_eval.evaluator import simple_evaluate
     from lm_eval.models.huggingface import HFLM
 
@@ -129,13 +132,18 @@ def _manager(defaults: bool) -> Any:
 
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
-    """Neither bars nor advice of lm-eval and datasets; what goes wrong is raised."""
+    """Neither bars nor advice of lm-eval and datasets; what goes wrong is raised. Nor git's complaint where there is no
+    repository: lm-eval asks it for a commit that is not reported here."""
     loggers = [logging.getLogger(name) for name in ("lm_eval", "datasets")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)
     try:
-        with quiet_transformers(), contextlib.redirect_stderr(io.StringIO()):
+        with (
+            quiet_transformers(),
+            contextlib.redirect_stderr(io.StringIO()),
+            patch("lm_eval.evaluator.get_git_commit_hash", lambda: None, create=True),
+        ):
             yield
     finally:
         for logger, level in zip(loggers, levels, strict=True):

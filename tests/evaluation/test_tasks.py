@@ -67,7 +67,9 @@ def log_likelihood(model: Model, context: str, choice: str) -> float:
     return float(logits.gather(1, ids[1:, None])[len(start) - 1 :].sum())
 
 
-def test_lm_eval_scores_a_local_file_as_our_own_likelihoods_do(tmp_path: Path, write_jsonl: Write) -> None:
+def test_lm_eval_scores_a_local_file_as_our_own_likelihoods_do(
+    tmp_path: Path, write_jsonl: Write, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     pytest.importorskip("lm_eval")
     words = ["sky", "rose", "sun", "boat", "tree", "river", "song", "lamp"]
     rows = [
@@ -82,7 +84,9 @@ def test_lm_eval_scores_a_local_file_as_our_own_likelihoods_do(tmp_path: Path, w
     task, count, rejected = write_task(files[1], tmp_path / "my_task.yaml")
     assert (count, len(rejected)) == (8, 0) and yaml.safe_load(task.read_text())["task"] == "my_task"
     model = load_model(DEMO_MODEL, parameters="all", dtype="float32")
+    monkeypatch.chdir(tmp_path)  # where there is no repository
     scores = run_tasks(model, [str(files[0]), str(task)], max_length=512)
+    assert capfd.readouterr().err == ""
     assert set(scores) == {"letters", "my_task"} and "1 of 9 rows are no multiple choice" in scores["letters"].notes[0]
     for name, given in (("letters", rows), ("my_task", texts)):
         right = []
@@ -114,5 +118,8 @@ def test_tasks_that_are_none_are_refused(tmp_path: Path, write_jsonl: Write) -> 
     for task, kind, message in cases:
         with pytest.raises(kind, match=message):
             run_tasks(model, [task], max_length=64)
+    model.tokenizer.chat_template = None
+    with pytest.raises(ConfigError, match="--chat: the model's tokenizer has no chat template"):
+        run_tasks(model, [str(tmp_path / "any.jsonl")], chat=True, max_length=64)
     with pytest.raises(ConfigError, match=r"must end with \.yaml"):
         write_task(write_jsonl("c.jsonl", []), tmp_path / "task.txt")
