@@ -105,23 +105,20 @@ def skill(job: Job) -> Iterable[str]:
 
 
 def noise(job: Job) -> Iterable[str]:
-    """A comparison per target and kind of noise, and one table of all."""
+    """A comparison per target and kind of noise."""
     for name in job.targets:
         target, held_out = job.pairs(name)
-        rows = []
         for level in job.scale["noise"]:
             ((kind, percent),) = level.items()
             label = "clean" if not percent else f"{percent} % {'swapped' if kind == 'swap' else 'foreign'}"
             spoiled = job.material.noisy(target, kind, percent) if percent else target
             found = job.experiment(job.models[0], spoiled, held_out, job.out / f"{name}-{kind}{percent}")
-            for m in found["methods"]:
-                other = _difference(found, m["method"], m["budget"])
-                rows.append([label, m["budget"], m["method"], figure(m["preference"]), *other])
-        columns = ("noise", "budget", "method", "mean preference", "difference to random", "p (pairs)", "verdict")
-        yield (
-            f"## Target: {name}\n\n"
-            + Table("held-out preference by noise in the target pairs", columns, rows).markdown()
-        )
+            rows = [
+                [m["budget"], m["method"], figure(m["preference"]), *_difference(found, m["method"], m["budget"])]
+                for m in found["methods"]
+            ]
+            columns = ("budget", "method", "mean preference", "difference to random", "p (pairs)", "verdict")
+            yield f"## Target: {name}, {label}\n\n" + Table("held-out preference", columns, rows).markdown()
 
 
 def mend(job: Job) -> Iterable[str]:
