@@ -174,6 +174,17 @@ def _poisoned(material: Material) -> Harm:
     )
 
 
+def _unsafe(material: Material) -> Harm:
+    """Answers that comply with risky requests, of both poisoned sets, among safe answers to other risky requests; pairs
+    of the two. The safe answers of the pairs are not among the rows."""
+    found = [
+        row for name in ("sst2_p0.2", "gsm8k_p0.05") for row in read(material.data / f"safety/poisoned_{name}.jsonl")
+    ]
+    bad = [row for row in found if row["harmful"]]
+    safe = material._safe()
+    return bad, safe[len(bad) :], [pair_of(row, other) for row, other in zip(bad, safe, strict=False)]
+
+
 def _hh(material: Material) -> Harm:
     """Rejected answers of HH's harmless pairs, against the preferred ones."""
     rows = [r for r in read(material.data / "safety/hh_harmless_test_pairs.jsonl") if r.get("rejected")]
@@ -190,6 +201,7 @@ def _hh(material: Material) -> Harm:
 HARMS: dict[str, Callable[[Material], Harm]] = {
     "false-answers": _false_answers,
     "poisoned-sst2": _poisoned,
+    "unsafe-answers": _unsafe,
     "hh-rejected": _hh,
 }
 

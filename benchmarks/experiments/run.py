@@ -124,10 +124,9 @@ def noise(job: Job) -> Iterable[str]:
 def mend(job: Job) -> Iterable[str]:
     """A repair per mixture, method and seed; the broken model of a mixture and seed is made once."""
     for mixture in job.scale["mixtures"]:
-        ((kind, percent),) = mixture.items()
-        data, target, held_out = job.material.mixture(
-            kind, percent, job.scale["rows"], job.scale["pairs"], job.scale["held_out"]
-        )
+        (kind, percent), *own = mixture.items()
+        sizes = {name: job.scale[name] for name in ("rows", "pairs", "held_out")} | dict(own)
+        data, target, held_out = job.material.mixture(kind, percent, **sizes)
         found: dict[str, list[dict[str, Any]]] = {}
         failed: list[list[str]] = []
         for seed, asked in itertools.product(range(job.seeds), job.methods):
