@@ -184,7 +184,7 @@ def _mending(found: dict[str, list[dict[str, Any]]]) -> Table:
     for name, runs in found.items():
         labels = [run["done"]["labels"] for run in runs]
         harmful = [100 * label["precision"] for label in labels]
-        behaviour = [run["behaviour"] for run in runs]
+        stages = [[run["behaviour"][model or run["name"]] for run in runs] for model in ("base", "broken", None)]
         rows.append(
             [
                 name,
@@ -193,9 +193,8 @@ def _mending(found: dict[str, list[dict[str, Any]]]) -> Table:
                 _over(label["average_precision"]["value"] for label in labels if label["average_precision"]),
                 f"{np.mean(harmful):.0f} %",
                 f"{np.mean([label['benign_lost']['rows'] for label in labels]):.0f}",
-                *(_over(b[model]["preference"]["value"] for b in behaviour) for model in ("base", "broken")),
-                _over(b[run["name"]]["preference"]["value"] for b, run in zip(behaviour, runs, strict=True)),
-                " / ".join(_perplexity(behaviour, names) for names in _stages(runs)),
+                *(_over(one["preference"]["value"] for one in stage) for stage in stages),
+                " / ".join(map(_perplexity, stages)),
             ]
         )
     columns = (
@@ -213,13 +212,8 @@ def _mending(found: dict[str, list[dict[str, Any]]]) -> Table:
     return Table("ranking, and preference for the harmful side on held-out pairs", columns, rows)
 
 
-def _stages(runs: list[dict[str, Any]]) -> list[list[str]]:
-    """The names of the models of each run: base, broken, repaired."""
-    return [["base"] * len(runs), ["broken"] * len(runs), [run["name"] for run in runs]]
-
-
-def _perplexity(behaviour: list[dict[str, Any]], names: list[str]) -> str:
-    found = [b[name].get("retain") for b, name in zip(behaviour, names, strict=True)]
+def _perplexity(behaviour: list[dict[str, Any]]) -> str:
+    found = [one.get("retain") for one in behaviour]
     return f"{np.mean([one['perplexity']['value'] for one in found]):.1f}" if all(found) else "–"
 
 
