@@ -105,4 +105,5 @@ def _at(path: Path, model: Model) -> Model:
         parameters=model.which,
         device=str(model.device),
         dtype=dtype,
+        **model.options,
     )

@@ -27,7 +27,8 @@ BATCH_WIDE_ROTARY = {"longrope", "dynamic"}
 class Model:
     """A causal LM in evaluation mode, its tokenizer, and the parameters that carry gradients.
 
-    Nothing requires gradients outside the passes that ask for them. `notices` are things that the user should know.
+    Nothing requires gradients outside the passes that ask for them. `notices` are things that the user should know,
+    `options` those of `load_model` that another model like this one is loaded with.
     """
 
     network: Any
@@ -35,6 +36,7 @@ class Model:
     which: str = "auto"
     notices: list[str] = field(default_factory=list)
     places: Places | None = None
+    options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.network.eval().requires_grad_(False)
@@ -207,7 +209,8 @@ def load_model(
         network = network if few_bits else network.to(target_device)
     except (RuntimeError, AssertionError) as error:
         raise ConfigError(f"device {device!r} can't hold the model: {first_line(error)}") from error
-    loaded = Model(network, words, parameters, notices, places)
+    options = {"quantize": quantize, "trust_remote_code": trust_remote_code, "allow_pickle": allow_pickle}
+    loaded = Model(network, words, parameters, notices, places, options)
     require_causal(network, target_device, str(places.model))
     return loaded
 
