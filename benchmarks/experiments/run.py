@@ -26,7 +26,7 @@ from prism.errors import PrismError, first_line  # noqa: E402
 from prism.experiments.compare import compare  # noqa: E402
 from prism.experiments.compare_report import markdown  # noqa: E402
 from prism.experiments.config import RepairConfig, checked  # noqa: E402
-from prism.experiments.experiment import Experiment  # noqa: E402
+from prism.experiments.experiment import UNSELECTED, Experiment  # noqa: E402
 from prism.experiments.repair import repair  # noqa: E402
 from prism.experiments.statistics import mean_interval, plain, spearman  # noqa: E402
 from prism.experiments.steps import Place, fine_tuned  # noqa: E402
@@ -49,12 +49,13 @@ class Job:
         self.models, self.out, self.bars = [str(Path(m)) for m in args.model], args.out.absolute(), bars
         self.seeds = args.seeds or self.scale["seeds"]
         self.targets = args.targets or self.scale.get("targets", [])
+        self.budgets = self.scale.get("budgets", [])
         self.methods = [
-            _with_budgets(m, args.budgets)
+            method
             for m in self.scale["methods"]
             if not args.methods or (m if isinstance(m, str) else m["name"]) in args.methods
+            if (method := _with_budgets(m, self.budgets, args.budgets))
         ]
-        self.budgets = [b for b in self.scale.get("budgets", []) if not args.budgets or b in args.budgets]
         self.train = {**self.spec["train"], **self.scale.get("train", {})}
         self.material = Material(args.data, self.out / "data")
         self.head = (
@@ -90,11 +91,13 @@ class Job:
         return self.material.target(name, self.scale["pairs"], self.scale["held_out"])
 
 
-def _with_budgets(method: Any, budgets: list[str] | None) -> Any:
-    """A method of the file, with those of its own budgets that were asked for."""
-    if budgets and isinstance(method, dict) and "budgets" in method:
-        return {**method, "budgets": [b for b in method["budgets"] if b in budgets]}
-    return method
+def _with_budgets(method: Any, of_all: list[str], only: list[str] | None) -> Any:
+    """A method of the file with those of its budgets that were asked for; None where it has none of them."""
+    spec = {"name": method} if isinstance(method, str) else method
+    if not only or spec["name"] in UNSELECTED:
+        return method
+    kept = [budget for budget in spec.get("budgets", of_all) if budget in only]
+    return {**spec, "budgets": kept} if kept else None
 
 
 def skill(job: Job) -> Iterable[str]:
