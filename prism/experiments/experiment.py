@@ -192,6 +192,8 @@ def load_experiment(path: Path, given: Mapping[str, Any], name: str = "compare")
 def budgets_of(value: Any) -> list[str]:
     """Budgets as text, each well-formed; raises ValueError."""
     many = value if isinstance(value, list) else [value]
+    if not many:
+        raise ValueError("the list is empty: leave it out, or name one budget at least")
     found = []
     for one in many:
         if isinstance(one, bool) or not isinstance(one, str | int):

@@ -92,6 +92,7 @@ def test_a_killed_comparison_goes_on(place: Place, monkeypatch: pytest.MonkeyPat
         ({"methods": [{"name": "a", "method": "prism", "curvature": "round"}]}, "methods.0 (a): --curvature"),
         ({"methods": [{"name": "a", "method": "prism", "budgets": ["most"]}]}, "methods.0.budgets"),
         ({"budgets": ["0%"]}, "budgets: budget '0%' is zero"),
+        ({"methods": [{"name": "prism", "budgets": []}]}, "methods.0.budgets: the list is empty"),
         ({"seeds": "many"}, "seeds: 'many' is neither"),
         ({"seeds": 0}, "seeds: 0: seeds are"),
         ({"held_out": None}, "held_out: is required"),
