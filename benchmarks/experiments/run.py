@@ -115,12 +115,20 @@ def noise(job: Job) -> Iterable[str]:
             ((kind, percent),) = level.items()
             label = "clean" if not percent else f"{percent} % {'swapped' if kind == 'swap' else 'foreign'}"
             spoiled = job.material.noisy(target, kind, percent) if percent else target
-            found = job.experiment(job.models[0], spoiled, held_out, job.out / f"{name}-{kind}{percent}")
+            folder = job.out / f"{name}-{kind}{percent}"
+            found = job.experiment(job.models[0], spoiled, held_out, folder, against=["random", "uniform"])
             rows = [
-                [m["budget"], m["method"], figure(m["preference"]), *_difference(found, m["method"], m["budget"])]
+                [
+                    *(m["budget"], m["method"], figure(m["preference"])),
+                    *_difference(found, m["method"], m["budget"])[:2],
+                    *_difference(found, m["method"], m["budget"], "uniform"),
+                ]
                 for m in found["methods"]
             ]
-            columns = ("budget", "method", "mean preference", "difference to random", "p (pairs)", "verdict")
+            columns = (
+                *("budget", "method", "mean preference", "difference to random", "p (pairs)"),
+                *("difference to uniform weights", "p (pairs)", "verdict"),
+            )
             yield f"## Target: {name}, {label}\n\n" + Table("held-out preference", columns, rows).markdown()
 
 
@@ -266,9 +274,10 @@ def _scores(folder: Path) -> dict[str, float]:
     return {name: score for name, score in pairs if score is not None and np.isfinite(score)}
 
 
-def _difference(found: dict[str, Any], method: str, budget: str) -> list[str]:
+def _difference(found: dict[str, Any], method: str, budget: str, against: str = "random") -> list[str]:
+    """Over held-out pairs, its p value, and what compare says of it."""
     for d in found["differences"]:
-        if (d["method"], d["budget"], d["against"]) == (method, budget, "random"):
+        if (d["method"], d["budget"], d["against"]) == (method, budget, against):
             return [figure(d["by_pair"], "+.3f"), figure(d["p_pairs_holm"], ".2g"), d["verdict"]]
     return ["–", "–", "–"]
 
