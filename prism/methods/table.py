@@ -14,6 +14,13 @@ RECIPES: dict[str, Recipe] = {
     for recipe in (
         Recipe(name="prism", about="preference-weighted pairs", source=PRISM),
         Recipe(name="prism-ekfac", about="the same through EK-FAC", source=PRISM, curvature="ekfac"),
+        Recipe(
+            name="prism-kfac-cosine",
+            about="PRISM with directions alone, through K-FAC",
+            source=PRISM,
+            normalise="cosine",
+            curvature="kfac",
+        ),
         Recipe(name="prism-sharp", about="pairs that the model follows count more", source="ours", weight="prism^3"),
         Recipe(
             name="if-guide",

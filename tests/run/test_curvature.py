@@ -32,13 +32,15 @@ def scores(run: Run) -> Any:
     return run.selection.scores.column("score")
 
 
-def right(config: SelectConfig, run: Run, curvature: Any) -> Any:
+def right(config: SelectConfig, run: Run, curvature: Any, cosine: bool = False) -> Any:
     """Scores by plain autograd against the solved direction of a curvature fitted by the Python interface."""
     model = prism.load_model(config.model, dtype="float64", parameters=config.parameters)
-    pool, direction = prism.load_pool(config.pool), Direction.load(run.folder / "direction.safetensors")
+    pool, direction = prism.load_pool(config.pool), Direction.load(next(run.folder.rglob("direction.safetensors")))
     solved = curvature(model, pool).solve(direction).tensors
     encoder = model.encoder()
-    return [oracle.dot(oracle.sample_gradient(model, encoder.row(row))[1], solved) for row in pool]
+    gradients = [oracle.sample_gradient(model, encoder.row(row))[1] for row in pool]
+    lengths = [oracle.norm(g) * oracle.norm(solved) if cosine else 1.0 for g in gradients]
+    return [oracle.dot(g, solved) / length for g, length in zip(gradients, lengths, strict=True)]
 
 
 @pytest.mark.parametrize("kind", ["diagonal", "kfac", "ekfac", "cg"])
@@ -48,6 +50,13 @@ def test_scores_are_products_with_the_solved_direction(config: SelectConfig, kin
     expected = right(job, run, lambda model, pool: prism.fit_curvature(model, pool, kind, iterations=8, tolerance=1e-9))
     np.testing.assert_allclose(scores(run), expected, rtol=1e-5, atol=1e-6 * np.abs(expected).max())
     assert run.summary["phases"]["curvature"] > 0
+
+
+def test_cosines_are_with_the_solved_direction(config: SelectConfig) -> None:
+    job = change(config, "cosine", method="prism-kfac-cosine")
+    run = run_select(job)
+    expected = right(job, run, lambda model, pool: prism.fit_curvature(model, pool, "kfac"), cosine=True)
+    np.testing.assert_allclose(scores(run), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_a_damping_has_its_effect(config: SelectConfig) -> None:
