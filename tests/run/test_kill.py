@@ -28,6 +28,11 @@ def start(config: SelectConfig, file: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-m", "prism", "select", "--config", file, "--quiet"])
 
 
+def heeding_interrupts() -> None:
+    """Tests that a shell put in the background ignore SIGINT, and so would what they start."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def wait_for(shard: Path, process: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + 60
     while not shard.exists():
@@ -65,6 +70,7 @@ def test_an_interrupted_run_says_how_to_go_on(long_config: SelectConfig, tmp_pat
     process = subprocess.Popen(
         [sys.executable, "-m", "prism", "select", "--config", tmp_path / "config.yaml", "--quiet"],
         stderr=subprocess.PIPE,
+        preexec_fn=heeding_interrupts,
     )
     wait_for(Path(long_config.out) / "scores" / "shard-000000.parquet", process)
     process.send_signal(signal.SIGINT)
