@@ -50,11 +50,12 @@ class Job:
         self.seeds = args.seeds or self.scale["seeds"]
         self.targets = args.targets or self.scale.get("targets", [])
         self.budgets = self.scale.get("budgets", [])
+        specs = ({"name": m} if isinstance(m, str) else m for m in self.scale["methods"])
         self.methods = [
             method
-            for m in self.scale["methods"]
-            if not args.methods or (m if isinstance(m, str) else m["name"]) in args.methods
-            if (method := _with_budgets(m, self.budgets, args.budgets))
+            for spec in specs
+            if not args.methods or spec["name"] in args.methods
+            if (method := _with_budgets(spec, self.budgets, args.budgets))
         ]
         self.train = {**self.spec["train"], **self.scale.get("train", {})}
         self.material = Material(args.data, self.out / "data")
@@ -91,13 +92,12 @@ class Job:
         return self.material.target(name, self.scale["pairs"], self.scale["held_out"])
 
 
-def _with_budgets(method: Any, of_all: list[str], only: list[str] | None) -> Any:
+def _with_budgets(method: dict[str, Any], of_all: list[str], only: list[str] | None) -> dict[str, Any] | None:
     """A method of the file with those of its budgets that were asked for; None where it has none of them."""
-    spec = {"name": method} if isinstance(method, str) else method
-    if not only or spec["name"] in UNSELECTED:
+    if not only or method["name"] in UNSELECTED:
         return method
-    kept = [budget for budget in spec.get("budgets", of_all) if budget in only]
-    return {**spec, "budgets": kept} if kept else None
+    kept = [budget for budget in method.get("budgets", of_all) if budget in only]
+    return {**method, "budgets": kept} if kept else None
 
 
 def skill(job: Job) -> Iterable[str]:
@@ -119,15 +119,23 @@ def noise(job: Job) -> Iterable[str]:
             found = job.experiment(job.models[0], spoiled, held_out, folder, against=["random", "uniform"])
             rows = [
                 [
-                    *(m["budget"], m["method"], figure(m["preference"])),
+                    m["budget"],
+                    m["method"],
+                    figure(m["preference"]),
                     *_difference(found, m["method"], m["budget"])[:2],
                     *_difference(found, m["method"], m["budget"], "uniform"),
                 ]
                 for m in found["methods"]
             ]
             columns = (
-                *("budget", "method", "mean preference", "difference to random", "p (pairs)"),
-                *("difference to uniform weights", "p (pairs)", "verdict"),
+                "budget",
+                "method",
+                "mean preference",
+                "difference to random",
+                "p (pairs)",
+                "difference to uniform weights",
+                "p (pairs)",
+                "verdict",
             )
             yield f"## Target: {name}, {label}\n\n" + Table("held-out preference", columns, rows).markdown()
 
@@ -141,7 +149,7 @@ def mend(job: Job) -> Iterable[str]:
         found: dict[str, list[dict[str, Any]]] = {}
         failed: list[list[str]] = []
         for seed, asked in itertools.product(range(job.seeds), job.methods):
-            method, at = (asked, job.scale["at"]) if isinstance(asked, str) else (asked["name"], asked["at"])
+            method, at = asked["name"], asked.get("at", job.scale["at"])
             folder = job.out / f"{kind}-{percent}-seed{seed}"
             try:
                 one = _mended(job, folder, method, at, seed, (data, target, held_out), percent)

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,9 +24,9 @@ def long_config(config: SelectConfig, tmp_path: Path) -> SelectConfig:
     return config.model_copy(update={"pool": [str(pool)], "batch_tokens": 192, "budget": "1%"})
 
 
-def start(config: SelectConfig, file: Path) -> subprocess.Popen[bytes]:
+def start(config: SelectConfig, file: Path, **how: Any) -> subprocess.Popen[bytes]:
     config.save(file)
-    return subprocess.Popen([sys.executable, "-m", "prism", "select", "--config", file, "--quiet"])
+    return subprocess.Popen([sys.executable, "-m", "prism", "select", "--config", file, "--quiet"], **how)
 
 
 def heeding_interrupts() -> None:
@@ -66,12 +67,8 @@ def test_a_killed_run_goes_on_where_it_stopped(long_config: SelectConfig, tmp_pa
 
 
 def test_an_interrupted_run_says_how_to_go_on(long_config: SelectConfig, tmp_path: Path) -> None:
-    long_config.save(tmp_path / "config.yaml")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "prism", "select", "--config", tmp_path / "config.yaml", "--quiet"],
-        stderr=subprocess.PIPE,
-        preexec_fn=heeding_interrupts,
-    )
+    file = tmp_path / "config.yaml"
+    process = start(long_config, file, stderr=subprocess.PIPE, preexec_fn=heeding_interrupts)
     wait_for(Path(long_config.out) / "scores" / "shard-000000.parquet", process)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate()
