@@ -3,7 +3,8 @@
 import logging
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from prism.methods.table import find_method
 from prism.model.memory import make_room
 from prism.progress import Progress
 from prism.run.select import Run, run_select
+from prism.run.together import score_together, together
 from prism.training.folder import read_record
 from prism.training.warmup import warmup
 
@@ -46,12 +48,36 @@ class Runner:
             result = once(folder / RESULT, self.grid.inputs(cell), lambda: self._make(cell, folder))
         except Exception as error:
             log.error("%s failed: %s", cell.label, error, exc_info=not isinstance(error, PrismError))
-            why = str(error) if isinstance(error, PrismError) else f"{type(error).__name__}: {first_line(error)}"
+            why = _why(error)
             self.progress.note(f"{cell.label} failed: {why}")
             return {**about, "status": "failed", "why": why}
         finally:
             make_room()
         return {**about, "status": "done", **result}
+
+    def score_together(self, cells: Sequence[Cell]) -> None:
+        """Score the methods of cells that differ in their directions alone in one pass over the pool. What that leaves
+        out, or where it fails, is scored when its first cell comes."""
+        waiting: dict[str, tuple[Method, int]] = {}
+        for cell in cells:
+            if cell.method.selects and not cell.method.by_seed and not self.done(cell):
+                assert cell.seed is not None
+                waiting[str(self.grid.scores_folder(cell.method, cell.seed))] = cell.method, cell.seed
+        configs = [
+            self.grid.experiment.scoring(method, out, seed=0, budget="1") for out, (method, _) in waiting.items()
+        ]
+        for group in together(configs):
+            try:
+                told = score_together(group, self.progress)
+            except Exception as error:
+                names = ", ".join(config.method for config in group)
+                log.error("one pass for %s failed: %s", names, error, exc_info=not isinstance(error, PrismError))
+                self.progress.note(f"one pass for {names} failed, so that each gets its own: {_why(error)}")
+                continue
+            finally:
+                make_room()
+            for out, cost in told.items():
+                once(self.cost_file(*waiting[out]), {}, partial(dict, cost))
 
     def _make(self, cell: Cell, folder: Path) -> Result:
         e = self.grid.experiment
@@ -135,6 +161,10 @@ class Runner:
         """What the scores of a method took, warm-up included."""
         folder = self.grid.scores_folder(method, seed)
         return folder.with_name(f"{folder.name}.cost.json")
+
+
+def _why(error: Exception) -> str:
+    return str(error) if isinstance(error, PrismError) else f"{type(error).__name__}: {first_line(error)}"
 
 
 def _timed(make: Callable[[], Any]) -> Callable[[], Result]:

@@ -57,6 +57,7 @@ def compare(experiment: Experiment, progress: Progress | None = None) -> dict[st
         runner = Runner(grid, progress)
         done = sum(runner.done(cell) for cell in cells)
         progress.note(f"{len(cells)} cells, of which {done} are done")
+        runner.score_together(cells)
         results = [(cell, runner.run(cell)) for cell in cells]
         found: dict[str, Any] = plain(
             {

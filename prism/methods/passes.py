@@ -1,8 +1,7 @@
 """One checkpoint of a recipe: a pass over the pool against a direction for each group of the target."""
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import pyarrow as pa
 
@@ -59,7 +58,7 @@ def score_groups(
     norms = norms or recipe.normalise == "cosine"
     if mapping is not None and engine == "forward":
         raise ConfigError(f"the method {recipe.name} maps sample gradients: --engine forward forms none")
-    notes: Mapping[str, Any] = {"weight": weight, "lengths": [direction.norm() for direction in directions]}
+    lengths = [direction.norm() for direction in directions]
 
     def make_scorer(probes: Sequence[Encoded]) -> Scorer:
         if mapping is None:
@@ -72,8 +71,7 @@ def score_groups(
         return Scorer(model, chosen, len(directions), batch_tokens)
 
     def make_shard(prepared: Prepared, scored: Scored) -> Shard:
-        table = with_matrix(scored_table(prepared, scored), scored.scores, DOUBLE)
-        return Shard(table, prepared.rejected, {**scored.notes, **notes})
+        return raw_shard(prepared, scored, weight, lengths)
 
     progress.start("score", len(pool))
     return score_shards(
@@ -86,6 +84,12 @@ def score_groups(
         shard_rows=shard_rows,
         progress=progress,
     )
+
+
+def raw_shard(prepared: Prepared, scored: Scored, weight: float, lengths: Sequence[float]) -> Shard:
+    """A shard of `raw_schema`, whose notes say what its checkpoint weighs and how long the directions are."""
+    table = with_matrix(scored_table(prepared, scored), scored.scores, DOUBLE)
+    return Shard(table, prepared.rejected, {**scored.notes, "weight": weight, "lengths": list(lengths)})
 
 
 def complete(store: ShardStore, rows: int, shard_rows: int = SHARD_ROWS) -> bool:

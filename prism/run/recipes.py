@@ -59,6 +59,21 @@ def reference_losses(job: Job, encoder: Encoder, progress: Progress) -> Floats |
     return all_losses(model, job.target, encoder, batch_tokens=job.config.batch_tokens)
 
 
+def measured_at(
+    job: Job, recipe: Recipe, model: Model, encoder: Encoder, reference: Floats | None, progress: Progress
+) -> MeasuredTarget:
+    """The target of a job, measured as its recipe says."""
+    return measure_target(
+        model,
+        job.target,
+        encoder,
+        objective=recipe.objective,
+        reference=reference,
+        batch_tokens=job.config.batch_tokens,
+        progress=progress,
+    )
+
+
 def score_recipe(
     recipe: Recipe, job: Job, folder: RunFolder, clock: Clock, progress: Progress
 ) -> tuple[MeasuredTarget, ScoreTable]:
@@ -67,7 +82,7 @@ def score_recipe(
     reference: Floats | None = None
     measured: MeasuredTarget | None = None
     reused, rows, speed = 0, len(job.pool), Speed()
-    parts = list(_parts(job, folder))
+    parts = list(parts_of(job, folder))
     if recipe.checkpoints == "all":
         require_weights([part.checkpoint.path for part in parts if part.checkpoint.path])
     for number, part in enumerate(parts, 1):
@@ -87,15 +102,7 @@ def score_recipe(
             if measured is None:
                 if reference is None:
                     reference = reference_losses(job, encoder, progress)
-                measured = measure_target(
-                    model,
-                    job.target,
-                    encoder,
-                    objective=recipe.objective,
-                    reference=reference,
-                    batch_tokens=job.config.batch_tokens,
-                    progress=progress,
-                )
+                measured = measured_at(job, recipe, model, encoder, reference, progress)
                 part.path.mkdir(parents=True, exist_ok=True)
                 part.target.save(measured)
             mapping, weight = map_and_weight(recipe, part.checkpoint.path, model, progress)
@@ -165,12 +172,13 @@ def part_of(job: Job, folder: RunFolder) -> Part:
 
 def only_part(job: Job, folder: RunFolder) -> Part:
     """The only checkpoint of a job, with the place where its run keeps the curvature."""
-    (part,) = _parts(job, folder)
+    (part,) = parts_of(job, folder)
     plain = isinstance(job.method, Recipe) and job.method.plain
     return part if part.checkpoint.path and not plain else part_of(job, folder)
 
 
-def _parts(job: Job, folder: RunFolder) -> Iterator[Part]:
+def parts_of(job: Job, folder: RunFolder) -> Iterator[Part]:
+    """The checkpoints of a job, each with its place under the run folder."""
     for number, checkpoint in enumerate(job.checkpoints, 1):
         place = folder.path / "checkpoints" / f"{number:03d}"
         yield Part(checkpoint, place, folder.fingerprint, _identity(job, checkpoint, folder))

@@ -25,11 +25,11 @@ from prism.run.others import options_of
 from prism.run.pairs import add_pair_scores, require_pair_scores
 from prism.run.prepare import Job, load, open_job
 from prism.run.provenance import MACHINE, circumstances, numbered
-from prism.run.recipes import part_of, reference_losses, score_recipe
+from prism.run.recipes import measured_at, part_of, reference_losses, score_recipe
 from prism.run.summary import notices, summarise
 from prism.scoring import ScoreTable, score_pool, stored_scores
 from prism.selection import Selection, select
-from prism.target import MeasuredTarget, measure_target
+from prism.target import MeasuredTarget
 from prism.target.measure import unmeasured_target
 
 log = logging.getLogger("prism")
@@ -184,19 +184,19 @@ def measure_and_score(
         return _score_baseline(recipe, job, folder, loaded, clock, progress)
     if not recipe.plain:
         return score_recipe(recipe, job, folder, clock, progress)
+    measured = folder.load_target()
+    rows, read = len(job.pool), len(job.pool) + len(job.pool.rejected)
+    scores = stored_scores(folder.shards(), job.pool, good=rows, read=read)
+    if measured is not None and scores is not None:
+        if config.on_bad_row == "stop":
+            _stop_at_bad_row(job.pool, measured, scores)
+        folder.save_rejected(chain(measured.rejected, job.pool.rejected, scores.rejected))
+        return measured, scores
     model, encoder = loaded()
     with clock.phase("target"):
-        measured = folder.load_target()
         if measured is None:
-            measured = measure_target(
-                model,
-                job.target,
-                encoder,
-                objective=recipe.objective,
-                reference=reference_losses(job, encoder, progress),
-                batch_tokens=config.batch_tokens,
-                progress=progress,
-            )
+            reference = reference_losses(job, encoder, progress)
+            measured = measured_at(job, recipe, model, encoder, reference, progress)
             folder.save_target(measured)
         else:
             progress.note(f"reused the measured target of {measured.table.num_rows} pairs")

@@ -55,13 +55,14 @@ def score_pool(
         return Scorer(model, found, 1, batch_tokens)
 
     reused = score_shards(
-        pool, encoder, store, make_scorer, _shard, directions=1, shard_rows=shard_rows, progress=progress
+        pool, encoder, store, make_scorer, plain_shard, directions=1, shard_rows=shard_rows, progress=progress
     )
     details = {"reused": reused, "good": total, "read": total + len(pool.rejected)}
     return assemble(store, math.ceil(total / shard_rows), pool, details)
 
 
-def _shard(prepared: Prepared, scored: Scored) -> Shard:
+def plain_shard(prepared: Prepared, scored: Scored) -> Shard:
+    """A shard of the score table."""
     return Shard(scored_table(prepared, scored), prepared.rejected, scored.notes)
 
 

@@ -83,6 +83,25 @@ def test_a_killed_comparison_goes_on(place: Place, monkeypatch: pytest.MonkeyPat
     assert shown.code == 0 and "2 of 8 to do" in shown.out
 
 
+def test_one_pass_scores_all_methods_that_it_can(place: Place) -> None:
+    methods = ["random", "prism", "prism-sharp", {"name": "bad", "method": "prism", "checkpoints": ["nowhere"]},
+               {"name": "cosine", "method": "prism-kfac-cosine", "damping": "0.01"}]  # fmt: skip
+    experiment = load_experiment(write(place, methods=methods, seeds=[0]), {"out": str(place.folder / "cmp")})
+    notes = Notes()
+    found = compare(experiment, notes)
+    assert found["failed"] == 1 and "nowhere" in found["failures"][0]["why"]
+    assert "one pass scores 3 methods: prism, prism-sharp, prism-kfac-cosine" in notes.notes
+    assert {name: cost.get("together") for name, cost in found["costs"].items()} == {
+        "random": None, "prism": 3, "prism-sharp": 3, "cosine": 3
+    }  # fmt: skip
+    assert all(found["costs"][name]["tokens"] > 0 for name in ("prism", "prism-sharp", "cosine"))
+    text = (place.folder / "cmp" / "compare.md").read_text()
+    assert "Prism, prism-sharp, cosine were scored in one pass together" in text
+    again = Notes()
+    assert compare(experiment, again)["costs"] == found["costs"]
+    assert not any(note.startswith("one pass") for note in again.notes)
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [

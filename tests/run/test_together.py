@@ -1,0 +1,140 @@
+"""One pass for several methods: each run must be what it is alone."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from prism.config import SelectConfig
+from prism.run.select import Run, run_select
+from prism.run.together import score_together, together
+from prism.scoring import SHARD_ROWS
+from tests.conftest import TEXTS, Rows
+from tests.run.test_select import Notes, flip
+
+METHODS: dict[str, dict[str, Any]] = {
+    "prism": {},
+    "sharp": {"method": "prism-sharp", "gradient_norms": True},
+    "chosen": {"method": "chosen"},
+    "ekfac": {"method": "prism-ekfac"},
+    "if-guide": {"method": "if-guide"},
+    "damped": {"method": "prism", "curvature": "diagonal", "damping": "0.01"},
+    "cosine": {"method": "prism-kfac-cosine"},
+    "mean": {"method": "prism-mean"},
+}
+
+
+@pytest.fixture
+def many(config: SelectConfig, write_jsonl: Callable[[str, Rows], Path]) -> SelectConfig:
+    """Two shards of real texts, with a line that is no row and a row that can't be used."""
+    rows: Rows = [
+        {"id": str(n), "prompt": f"{TEXTS[n % 7][0]} ({n})", "completion": f"{TEXTS[n // 7 % 7][1]} {n % 13}"}
+        for n in range(SHARD_ROWS + 20)
+    ]
+    rows[3]["completion"] = ""
+    file = write_jsonl("many.jsonl", rows)
+    with file.open("a") as more:
+        more.write("broken\n")
+    return config.model_copy(
+        update={"pool": [str(file)], "batch_tokens": 8192, "engine": "backward", "curvature_samples": 50}
+    )
+
+
+def runs(config: SelectConfig, names: list[str], where: str) -> list[SelectConfig]:
+    return [config.model_copy(update={"out": f"{config.out}-{where}-{name}", **METHODS[name]}) for name in names]
+
+
+def rejected(run: Run) -> list[str]:
+    return sorted((run.folder / "rejected.jsonl").read_text().splitlines())
+
+
+def test_each_run_is_what_it_is_alone(many: SelectConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = [run_select(config) for config in runs(many, list(METHODS), "alone")]
+    configs = runs(many, list(METHODS), "together")
+    assert together(configs) == [configs]
+    notes = Notes()
+    told = score_together(configs, notes)
+    assert set(told) == {config.out for config in configs}
+    assert sum(note.startswith("loading") for note in notes.notes) == 1
+    assert sum(note.startswith("one pass scores 8 methods: prism, prism-sharp") for note in notes.notes) == 1
+    tokens = int(alone[0].selection.scores.column("tokens").sum())
+    assert {(cost["together"], cost["tokens"], cost["reused_rows"]) for cost in told.values()} == {(8, tokens, 0)}
+    # if-guide's factors are those of prism-ekfac
+    assert [bool(list(Path(config.out).glob("curvature/*"))) for config in configs[3:5]] == [True, False]
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("the model was loaded")
+
+    monkeypatch.setattr("prism.run.prepare.load_model", refuse)
+    for config, before in zip(configs, alone, strict=True):
+        run = run_select(config)
+        for name in ("score", "loss", "gradient_norm"):
+            mine, theirs = run.selection.scores.column(name), before.selection.scores.column(name)
+            np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=1e-5 * np.nanmax(np.abs(theirs), initial=0))
+        assert run.selection.scores.column("id").tolist() == before.selection.scores.column("id").tolist()
+        assert run.selection.places.tolist() == before.selection.places.tolist()
+        assert rejected(run) == rejected(before)
+        assert run.summary["rows"] == {**before.summary["rows"], "reused": before.summary["rows"]["good"]}
+        assert run.target.table.equals(before.target.table)
+    assert score_together(configs, Notes()) == {}  # nothing is left to do
+
+
+def test_a_pass_that_was_killed_goes_on(many: SelectConfig) -> None:
+    configs = runs(many, ["prism", "cosine"], "killed")
+    score_together(configs, Notes())
+    whole = [run_select(config).selection.scores.column("score") for config in configs]
+    for config in configs:
+        (Path(config.out) / "summary.json").unlink()
+    flip(Path(configs[0].out) / "scores" / "shard-000001.parquet")
+    for shard in Path(configs[1].out).glob("checkpoints/*/shard-000001.parquet"):
+        shard.unlink()
+    notes = Notes()
+    told = score_together(configs, notes)
+    assert {cost["reused_rows"] for cost in told.values()} == {SHARD_ROWS}
+    for config, before in zip(configs, whole, strict=True):
+        np.testing.assert_allclose(run_select(config).selection.scores.column("score"), before, rtol=1e-5)
+
+
+def test_as_many_directions_a_pass_as_the_memory_holds(many: SelectConfig) -> None:
+    names = ["prism", "sharp", "chosen", "mean", "cosine"]
+    weights = Notes()
+    run_select(many.model_copy(update={"out": f"{many.out}-size"}), weights)
+    said = next(note for note in weights.notes if note.startswith("gradients in"))
+    size = int(said.split("(")[1].split(" ")[0].replace(",", ""))
+    notes = Notes()
+    few = many.model_copy(update={"direction_memory": f"{2 * 2 * size * 4}B"})
+    told = score_together(runs(few, names, "tiles"), notes)
+    passes = [note for note in notes.notes if note.startswith("one pass")]
+    assert [note.partition(":")[0] for note in passes] == ["one pass scores 2 methods"] * 2
+    assert len(told) == 4  # the fifth is left to itself
+
+    notes = Notes()
+    none = many.model_copy(update={"direction_memory": f"{2 * size * 4}B"})
+    assert score_together(runs(none, names, "none"), notes) == {}
+    assert any("more than direction_memory: a pass for each" in note for note in notes.notes)
+
+
+def test_what_can_not_be_measured_is_left_to_itself(
+    many: SelectConfig, write_jsonl: Callable[[str, Rows], Path]
+) -> None:
+    configs = runs(many, ["prism", "sharp", "chosen"], "odd")
+    unpaired = write_jsonl("unpaired.jsonl", [{"prompt": "Q", "chosen": "A"}])
+    configs[1] = configs[1].model_copy(update={"target": [str(unpaired)]})
+    notes = Notes()
+    told = score_together(configs, notes)
+    assert set(told) == {configs[0].out, configs[2].out}
+    assert any(note.startswith("prism-sharp is left out of the pass for several methods") for note in notes.notes)
+
+
+def test_which_runs_one_pass_can_serve(many: SelectConfig) -> None:
+    def changed(**fields: Any) -> SelectConfig:
+        return many.model_copy(update=fields)
+
+    same = [changed(), changed(method="prism-sharp"), changed(curvature="kfac", damping="1e-3")]
+    assert together(same) == [same]
+    for other in ({"engine": "forward"}, {"pair_scores": True}, {"max_length": 9}, {"model": "m"}, {"pool": ["p"]},
+                  {"parameters": "all"}, {"checkpoints": ["c"]}):  # fmt: skip
+        assert together([changed(), changed(method="chosen", **other)]) == []
+    assert score_together([changed(), changed(method="random", out=f"{many.out}2")], Notes()) == {}
