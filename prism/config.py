@@ -54,6 +54,9 @@ class Config(BaseModel):
 C = TypeVar("C", bound=BaseModel)
 
 
+PLACES = ("model", "adapter", "tokenizer", "embedder", "reference", "curvature_from", "preference_from")
+
+
 class SelectConfig(Config):
     """Everything that `prism select` can be told."""
 
@@ -110,6 +113,11 @@ class SelectConfig(Config):
         "A run with a fitted curvature to use; for adam, a checkpoint with its optimizer's state.",
         None,
         validate_default=True,
+    )
+    preference_from: str | None = _option(
+        "data",
+        "A model, adapter or training whose preferences weigh the pairs, in place of the scored model's own.",
+        None,
     )
     damping: str = _option(
         "scoring", "Added to its eigenvalues: a share of their mean, or a number (1e-3).", "0.1 mean"
@@ -232,9 +240,7 @@ class SelectConfig(Config):
         update |= {n: [absolute_place(place) for place in getattr(self, n)] for n in ("pool", "target", "checkpoints")}
         if self.method.endswith((".yaml", ".yml")):
             update["method"] = absolute_place(self.method)
-        places = {
-            n: getattr(self, n) for n in ("model", "adapter", "tokenizer", "embedder", "reference", "curvature_from")
-        }
+        places = {name: getattr(self, name) for name in PLACES}
         update |= {n: absolute_place(place) for n, place in places.items() if place is not None}
         return self.model_copy(update=update)
 

@@ -10,6 +10,7 @@ from prism.data import open_pool, open_target
 from prism.experiments.experiment import Experiment, Method
 from prism.experiments.steps import Place, base_of
 from prism.experiments.work import digest
+from prism.run.others import other_fingerprints
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,8 @@ class Grid:
         fields = {**config.stage("scoring"), "method": config.method, "checkpoints": config.checkpoints}
         fields |= {name: self._data[name] for name in ("pool", "target")}
         fields |= {"model": self._fingerprints(base_of(config))}  # a method may score at another model than the base
+        if config.preference_from is not None:
+            fields |= other_fingerprints(config)
         if method.warms_up:
             fields["warmup"] = self.warmup_folder(method, seed).name
         return digest(fields)[:8]

@@ -18,7 +18,14 @@ from prism.run.select import run_select
 from prism.scoring import PairScores
 
 Sums = tuple[Floats, Floats | None, list[str]]
-OWN = ("curvature", "curvature_from", "checkpoints", "aggregate", "gradient_norms")  # options of the run's own method
+OWN = (
+    "curvature",
+    "curvature_from",
+    "preference_from",
+    "checkpoints",
+    "aggregate",
+    "gradient_norms",
+)  # options of the run's own method
 
 
 def method_sums(

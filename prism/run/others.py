@@ -12,7 +12,7 @@ from prism.methods.recipe import Recipe
 from prism.model.fingerprint import ADAPTER, WEIGHTS, files_fingerprint
 from prism.model.places import find_other
 
-GRADIENTS = ("checkpoints", "pair_scores", "gradient_norms", "curvature", "curvature_from")
+GRADIENTS = ("checkpoints", "pair_scores", "gradient_norms", "curvature", "curvature_from", "preference_from")
 
 
 def options_of(config: SelectConfig) -> Options:
@@ -28,6 +28,8 @@ def require_fitting(config: SelectConfig, method: Recipe | Baseline) -> None:
         return method.check(options_of(config))
     if config.aggregate is not None:
         raise ConfigError(f"--aggregate is for baselines; {method.name} says itself how it aggregates: write a recipe")
+    if config.preference_from is not None and not method.objective.weights.of_preference:
+        raise ConfigError(f"--preference-from: the method {method.name} weighs all pairs alike, so leave it out")
     for field in fields(Options):
         if getattr(config, field.name) != field.default:
             users = ", ".join(name for name, baseline in BASELINES.items() if field.name in baseline.takes)
@@ -43,9 +45,10 @@ def other_fingerprints(config: SelectConfig) -> dict[str, str]:
         ConfigError: an embedder is asked for, and sentence-transformers is not installed.
     """
     found = {}
-    if config.reference is not None:
-        folder, _ = find_other(config.reference, config.allow_pickle)
-        found["reference"] = files_fingerprint(folder, WEIGHTS + ADAPTER)
+    for option in ("reference", "preference_from"):
+        if (place := getattr(config, option)) is not None:
+            folder, _ = find_other(place, config.allow_pickle)
+            found[option] = files_fingerprint(folder, WEIGHTS + ADAPTER)
     if config.embedder is not None:
         require_embedder(config.embedder)
         if Path(config.embedder).is_dir():

@@ -22,14 +22,13 @@ from prism.run.baselines import MATRIX, WAITING
 from prism.run.checkpoints import Checkpoint
 from prism.run.clock import Clock
 from prism.run.curvature import curvature_of, kind_of
+from prism.run.elsewhere import Elsewhere, elsewhere
 from prism.run.folder import RunFolder, TargetFiles
 from prism.run.prepare import Job, load
 from prism.run.speed import Speed
 from prism.scoring import SHARD_ROWS, Folder, ScoreTable
 from prism.scoring.assemble import assemble
 from prism.target import MeasuredTarget, measure_target
-from prism.target.measure import all_losses
-from prism.target.weights import Floats
 
 
 @dataclass(frozen=True)
@@ -49,18 +48,8 @@ class Part:
         return Folder(self.path, self.fingerprint, raw_schema(groups))
 
 
-def reference_losses(job: Job, encoder: Encoder, progress: Progress) -> Floats | None:
-    """Mean-token losses [2, pairs] under the model before any warm-up, which `dpo` refers to; None where
-    that is the model itself, and for other objectives."""
-    if not (isinstance(job.method, Recipe) and job.method.target == "dpo" and job.checkpoints[0].path):
-        return None
-    progress.note("losses of the pairs under the model before the warm-up, which the dpo loss refers to")
-    model, _ = load(job.config, progress)
-    return all_losses(model, job.target, encoder, batch_tokens=job.config.batch_tokens)
-
-
 def measured_at(
-    job: Job, recipe: Recipe, model: Model, encoder: Encoder, reference: Floats | None, progress: Progress
+    job: Job, recipe: Recipe, model: Model, encoder: Encoder, other: Elsewhere, progress: Progress
 ) -> MeasuredTarget:
     """The target of a job, measured as its recipe says."""
     return measure_target(
@@ -68,7 +57,8 @@ def measured_at(
         job.target,
         encoder,
         objective=recipe.objective,
-        reference=reference,
+        reference=other.reference,
+        weighing=other.weighing,
         batch_tokens=job.config.batch_tokens,
         progress=progress,
     )
@@ -79,7 +69,7 @@ def score_recipe(
 ) -> tuple[MeasuredTarget, ScoreTable]:
     """Measure the target and score the pool at one checkpoint after another, then combine; what `checkpoints/` holds
     already is not done again. The target table of the run is that of the last checkpoint."""
-    reference: Floats | None = None
+    other: Elsewhere | None = None
     measured: MeasuredTarget | None = None
     reused, rows, speed = 0, len(job.pool), Speed()
     parts = list(parts_of(job, folder))
@@ -100,9 +90,8 @@ def score_recipe(
             require_room(len({pair.subtask for pair in job.target}), model, job.config.direction_memory, progress)
         with clock.phase("target"):
             if measured is None:
-                if reference is None:
-                    reference = reference_losses(job, encoder, progress)
-                measured = measured_at(job, recipe, model, encoder, reference, progress)
+                other = other or elsewhere(job, encoder, progress)
+                measured = measured_at(job, recipe, model, encoder, other, progress)
                 part.path.mkdir(parents=True, exist_ok=True)
                 part.target.save(measured)
             mapping, weight = map_and_weight(recipe, part.checkpoint.path, model, progress)

@@ -20,12 +20,13 @@ from prism.progress import Progress, Silent
 from prism.run.baselines import context_of, run_baseline
 from prism.run.clock import Clock
 from prism.run.curvature import curvature_of, kind_of
+from prism.run.elsewhere import elsewhere
 from prism.run.folder import RunFiles, RunFolder
 from prism.run.others import options_of
 from prism.run.pairs import add_pair_scores, require_pair_scores
 from prism.run.prepare import Job, load, open_job
 from prism.run.provenance import MACHINE, circumstances, numbered
-from prism.run.recipes import measured_at, part_of, reference_losses, score_recipe
+from prism.run.recipes import measured_at, part_of, score_recipe
 from prism.run.summary import notices, summarise
 from prism.scoring import ScoreTable, score_pool, stored_scores
 from prism.selection import Selection, select
@@ -195,8 +196,7 @@ def measure_and_score(
     model, encoder = loaded()
     with clock.phase("target"):
         if measured is None:
-            reference = reference_losses(job, encoder, progress)
-            measured = measured_at(job, recipe, model, encoder, reference, progress)
+            measured = measured_at(job, recipe, model, encoder, elsewhere(job, encoder, progress), progress)
             folder.save_target(measured)
         else:
             progress.note(f"reused the measured target of {measured.table.num_rows} pairs")

@@ -67,7 +67,7 @@ def summarise(config: SelectConfig, target: MeasuredTarget, selection: Selection
 def _gains(config: SelectConfig) -> bool:
     """Whether a score is what one step of descent on the row adds to K, to first order: <g_z, g_KL> as it stands."""
     method = find_method(config.method)
-    if not isinstance(method, Recipe):
+    if not isinstance(method, Recipe) or config.preference_from is not None:
         return False
     return method.plain and (method.target, method.weight, config.curvature or method.curvature) == (
         "pair",

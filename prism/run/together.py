@@ -19,10 +19,11 @@ from prism.methods.recipe import Recipe
 from prism.model import Model
 from prism.progress import Progress
 from prism.run.curvature import Place, curvature_of, fit_identity, kind_of
+from prism.run.elsewhere import elsewhere
 from prism.run.folder import RunFolder, TargetFiles
 from prism.run.prepare import Job, load, open_job
 from prism.run.provenance import circumstances
-from prism.run.recipes import measured_at, only_part, parts_of, reference_losses
+from prism.run.recipes import measured_at, only_part, parts_of
 from prism.scoring import SHARD_ROWS, Folder, Shard, choose_engine
 from prism.scoring.choose import Chosen
 from prism.scoring.feed import Prepared, score_shards
@@ -186,8 +187,8 @@ def _measured(
         try:
             measured = run.target.load()
             if measured is None:
-                reference = reference_losses(run.job, encoder, progress)
-                measured = measured_at(run.job, run.recipe, model, encoder, reference, progress)
+                other = elsewhere(run.job, encoder, progress)
+                measured = measured_at(run.job, run.recipe, model, encoder, other, progress)
                 run.target.path.mkdir(parents=True, exist_ok=True)
                 run.target.save(measured)
             place = run.place

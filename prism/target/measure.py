@@ -65,6 +65,7 @@ def measure_target(
     *,
     objective: Objective = PRISM,
     reference: Floats | None = None,
+    weighing: Floats | None = None,
     batch_tokens: int = BATCH_TOKENS,
     progress: Progress | None = None,
 ) -> MeasuredTarget:
@@ -76,13 +77,15 @@ def measure_target(
 
     Args:
         reference: mean-token losses [2, pairs] of the objective's reference model, in the order of `encode_pairs`.
+        weighing: the same of a model whose preferences weigh the pairs, in place of this one's; the table's `preference`
+            is its, and pairs that it has no finite losses of take no part.
 
     Raises:
         DataError: no pair is left, none fits into the memory or has a finite loss, or a direction is not finite.
     """
     progress = progress or Silent()
     pairs, encoded, rejected = encode_pairs(target, encoder)
-    found = _Gradients(model, encoded, objective, reference)
+    found = _Gradients(model, encoded, objective, reference, weighing)
     groups = _groups(pairs, objective.by_subtask)
     progress.start("target", len(pairs))
     budgets = [found.add(name, places, batch_tokens, progress) for name, places in groups.items()]
@@ -101,23 +104,30 @@ def measure_target(
     for direction in found.directions.values():
         _require_sound(direction)
     flags = [_flag(e, ok, fit) for e, ok, fit in zip(encoded, finite, found.fits, strict=True)]
-    table = _table(pairs, encoded, found.losses, np.where(finite, found.item_weights(), 0.0), flags)
+    weights = np.where(finite, found.item_weights(), 0.0)
+    table = _table(pairs, encoded, found.losses, weights, flags, found.losses if weighing is None else weighing)
     return MeasuredTarget(table, found.directions, rejected)
 
 
 def unmeasured_target(pairs: Sequence[Pair], encoded: Sequence[EncodedPair], rejected: list[BadRow]) -> MeasuredTarget:
     """Of a method that asks no model about its pairs: no losses, and no direction."""
     nothing = np.full((2, len(pairs)), np.nan)
-    return MeasuredTarget(_table(pairs, encoded, nothing, nothing[0], ["unmeasured"] * len(pairs)), {}, rejected)
+    flags = ["unmeasured"] * len(pairs)
+    return MeasuredTarget(_table(pairs, encoded, nothing, nothing[0], flags, nothing), {}, rejected)
 
 
 def _table(
-    pairs: Sequence[Pair], encoded: Sequence[EncodedPair], losses: Floats, weights: Floats, flags: Sequence[str]
+    pairs: Sequence[Pair],
+    encoded: Sequence[EncodedPair],
+    losses: Floats,
+    weights: Floats,
+    flags: Sequence[str],
+    weighing: Floats,
 ) -> pa.Table:
     return pa.table(
         [
             [p.id for p in pairs],
-            preference(*torch.from_numpy(losses)).numpy(),
+            preference(*torch.from_numpy(weighing)).numpy(),
             weights,
             *losses,
             [c.response_tokens for c, _ in encoded],
@@ -137,9 +147,15 @@ class _Gradients:
     """Losses [2, pairs] of all pairs, NaN where there are none, and a direction for each group."""
 
     def __init__(
-        self, model: Model, encoded: Sequence[EncodedPair], objective: Objective, reference: Floats | None
+        self,
+        model: Model,
+        encoded: Sequence[EncodedPair],
+        objective: Objective,
+        reference: Floats | None,
+        weighing: Floats | None,
     ) -> None:
-        self._model, self._encoded, self._objective, self._reference = model, encoded, objective, reference
+        self._model, self._encoded, self._objective = model, encoded, objective
+        self._reference, self._weighing = reference, weighing
         self._lengths, self._scale = pair_lengths(encoded), LossScale(model, AVERAGED)
         self._counts = torch.tensor([[side.response_tokens for side in sides] for sides in zip(*encoded, strict=True)])
         self._alone = ~self._counts[1].bool().numpy() & (not objective.paired)
@@ -154,12 +170,19 @@ class _Gradients:
 
     def item_weights(self) -> Floats:
         """[pairs], in float64."""
-        reference = None if self._reference is None else torch.from_numpy(self._reference)
-        weights: Floats = self._objective.item_weights(torch.from_numpy(self.losses), self._counts, reference).numpy()
-        return weights
+        return np.asarray(self._weights(torch.from_numpy(self.losses), slice(None)).numpy())
+
+    def _weights(self, losses: torch.Tensor, places: slice | list[int]) -> torch.Tensor:
+        """Of some pairs by their losses here, and elsewhere."""
+        others = (
+            None if other is None else torch.from_numpy(other[:, places]).to(losses)
+            for other in (self._reference, self._weighing)
+        )
+        return self._objective.item_weights(losses, self._counts[:, places].to(losses), *others)
 
     def _usable(self, losses: Floats, places: slice | list[int]) -> npt.NDArray[np.bool_]:
-        return np.asarray(np.isfinite(losses[0]) & (np.isfinite(losses[1]) | self._alone[places]))
+        usable = np.isfinite(losses[0]) & (np.isfinite(losses[1]) | self._alone[places])
+        return usable if self._weighing is None else usable & np.isfinite(self._weighing[:, places]).all(0)
 
     def add(self, name: str, group: Sequence[int], batch_tokens: int, progress: Progress) -> int:
         """Measure the pairs of a group; returns the token budget at the end."""
@@ -198,10 +221,8 @@ class _Gradients:
         finite = self._usable(losses, places)
         gradients: Sequence[torch.Tensor | None] = [None] * len(self._model.parameters)
         if finite.all():
-            counts = self._counts[:, places].to(means)
-            reference = None if self._reference is None else torch.from_numpy(self._reference[:, places]).to(means)
-            weights = self._objective.item_weights(means.detach(), counts, reference)
-            gradients = self._scale.gradients(share * (weights * self._objective.terms(means, counts)).sum())
+            terms = self._objective.terms(means, self._counts[:, places].to(means))
+            gradients = self._scale.gradients(share * (self._weights(means.detach(), places) * terms).sum())
             if not self._scale.served(gradients):
                 return self._measure(places, share)
         elif finite.any():  # 0 * NaN is NaN: the broken pairs must not enter the graph at all

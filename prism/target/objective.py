@@ -42,15 +42,21 @@ class Objective:
         return {"weights": {"prism": "preference"}.get(name, name)} | ({} if self.form == "pair" else {"of": self.form})
 
     def item_weights(
-        self, losses: torch.Tensor, counts: torch.Tensor, reference: torch.Tensor | None = None
+        self,
+        losses: torch.Tensor,
+        counts: torch.Tensor,
+        reference: torch.Tensor | None = None,
+        weighing: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """How much each item counts [n]: w_q, for `dpo` times sigmoid(-margin).
 
         Args:
             losses: [2, n] mean-token losses of chosen and rejected; counts: [2, n] their response tokens.
             reference: [2, n] mean-token losses under the reference model; the model itself unless given.
+            weighing: [2, n] mean-token losses whose preferences count; the model's own unless given.
         """
-        weights = torch.from_numpy(self.weights.weigh(preference(*losses).double().cpu().numpy())).to(losses)
+        pi = preference(*(losses if weighing is None else weighing))
+        weights = torch.from_numpy(self.weights.weigh(pi.double().cpu().numpy())).to(losses)
         if self.form == "dpo":
             drop = torch.zeros_like(losses) if reference is None else (reference - losses) * counts
             weights = weights * torch.sigmoid(-self.beta * (drop[0] - drop[1]))
