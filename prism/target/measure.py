@@ -77,8 +77,8 @@ def measure_target(
 
     Args:
         reference: mean-token losses [2, pairs] of the objective's reference model, in the order of `encode_pairs`.
-        weighing: the same of a model whose preferences weigh the pairs, in place of this one's; the table's `preference`
-            is its, and pairs that it has no finite losses of take no part.
+        weighing: the same of a model whose preferences weigh the pairs, in place of this one's; they are the table's
+            `preference`, and pairs that it has no finite losses of take no part.
 
     Raises:
         DataError: no pair is left, none fits into the memory or has a finite loss, or a direction is not finite.
@@ -182,7 +182,7 @@ class _Gradients:
 
     def _usable(self, losses: Floats, places: slice | list[int]) -> npt.NDArray[np.bool_]:
         usable = np.isfinite(losses[0]) & (np.isfinite(losses[1]) | self._alone[places])
-        return usable if self._weighing is None else usable & np.isfinite(self._weighing[:, places]).all(0)
+        return np.asarray(usable if self._weighing is None else usable & np.isfinite(self._weighing[:, places]).all(0))
 
     def add(self, name: str, group: Sequence[int], batch_tokens: int, progress: Progress) -> int:
         """Measure the pairs of a group; returns the token budget at the end."""

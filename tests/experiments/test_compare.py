@@ -1,16 +1,19 @@
 """`prism compare` end to end: shared scores, cells that fail, a kill in the middle, and what is written."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from safetensors.torch import load_file, save_file
 
 from prism.errors import ConfigError
 from prism.experiments.compare import compare, plan
 from prism.experiments.experiment import in_tokens, load_experiment
+from prism.experiments.grid import Grid
 from prism.experiments.steps import fine_tuned
 from tests.cli.command import prism, refusal
 from tests.experiments.conftest import Place
@@ -132,6 +135,21 @@ def test_what_is_no_experiment(tmp_path: Path) -> None:
     file.write_text("a: [")
     assert "can't be read" in refusal("compare", file)
     assert "can't be read" in refusal("compare", tmp_path / "nowhere.yaml")
+
+
+def test_scores_depend_on_the_model_that_weighs(place: Place) -> None:
+    other = place.folder / "other"
+    shutil.copytree(place.model, other)
+    method = {"name": "w", "method": "prism", "preference_from": str(other)}
+
+    def folder() -> Path:
+        grid = Grid(load_experiment(write(place, methods=[method]), {}), place.folder / "cmp")
+        return grid.scores_folder(grid.experiment.methods[0], 0)
+
+    before = folder()
+    weights = load_file(other / "model.safetensors")
+    save_file({name: 2 * tensor for name, tensor in weights.items()}, other / "model.safetensors", {"format": "pt"})
+    assert folder() != before
 
 
 def test_shares_of_the_tokens() -> None:

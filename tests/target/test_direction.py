@@ -13,6 +13,7 @@ from prism.errors import DataError, RunError
 from prism.model import Model
 from prism.scoring import score_pool
 from prism.target import Direction, measure_target, potential, preference
+from prism.target.measure import all_losses
 from tests import oracle
 from tests.conftest import Rows, tiny_gpt2, tiny_llama
 
@@ -50,6 +51,34 @@ def test_the_table_holds_losses_and_preferences(model: Model, pair_rows: Rows) -
     ratio = torch.exp(-chosen) / (torch.exp(-chosen) + torch.exp(-rejected))
     assert np.allclose(table.column("preference").to_numpy(), ratio, rtol=1e-12)
     assert np.allclose(table.column("weight").to_numpy(), ratio, rtol=1e-12)
+
+
+def test_pairs_can_be_weighed_by_another_models_preferences(model: Model, pair_rows: Rows, tokenizer: Any) -> None:
+    target, encoder = load_target(pair_rows), model.encoder()
+    torch.manual_seed(5)
+    other = Model(type(model.network)(model.network.config).double(), tokenizer, "linear")
+    with torch.no_grad():
+        for parameter in other.network.parameters():
+            parameter.mul_(1.5)
+        theirs = preference(*mean_losses(other, target, encoder))
+    weighing = all_losses(other, target, encoder)
+    measured = measure_target(model, target, encoder, weighing=weighing, batch_tokens=200)
+    with model.requiring_grad():
+        chosen, rejected = mean_losses(model, target, encoder)
+        gradient = oracle.gradients(model, (theirs * (chosen - rejected)).mean())
+    assert (theirs - preference(chosen, rejected)).abs().max() > 1e-3
+    for name, tensor in measured.direction.tensors.items():
+        assert torch.allclose(gradient[name], tensor, rtol=0, atol=1e-12 * oracle.norm(gradient))
+    for name, values in (
+        ("preference", theirs),
+        ("weight", theirs),
+        ("loss_chosen", chosen),
+        ("loss_rejected", rejected),
+    ):
+        assert np.allclose(measured.table.column(name).to_numpy(), values.detach(), rtol=1e-12)
+    weighing[0, 1] = np.nan
+    one_less = measure_target(model, target, encoder, weighing=weighing).table
+    assert one_less.column("flag").to_pylist()[1] == "non-finite" and one_less.column("weight").to_pylist()[1] == 0
 
 
 def test_a_step_along_a_sample_changes_the_potential_by_its_score(

@@ -1,0 +1,100 @@
+"""Runs whose pairs another model weighs."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+
+from prism.config import SelectConfig
+from prism.errors import ConfigError, ModelError, RunError
+from prism.run.reweigh import reweigh
+from prism.run.select import Run, finished_run, run_select
+from prism.run.together import score_together
+from tests.conftest import tiny_llama
+from tests.run.test_select import Notes
+
+
+@pytest.fixture
+def other(tmp_path: Path, tokenizer: Any) -> Path:
+    """The same model with other weights, without a tokenizer of its own."""
+    folder = tmp_path / "other"
+    network = tiny_llama(len(tokenizer))
+    with torch.no_grad():
+        for weight in network.parameters():
+            weight.mul_(2)
+    network.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def adapter(tmp_path: Path, model_folder: Path, tokenizer: Any) -> Path:
+    torch.manual_seed(8)
+    network = get_peft_model(tiny_llama(len(tokenizer)), LoraConfig(r=4, target_modules=["down_proj", "o_proj"]))
+    for name, parameter in network.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=1.0)
+    network.save_pretrained(tmp_path / "adapter")
+    return tmp_path / "adapter"
+
+
+def column(run: Run, name: str) -> Any:
+    return run.target.table.column(name).to_numpy()
+
+
+@pytest.mark.parametrize("kind", ["other", "adapter"])
+def test_weights_come_from_there_and_gradients_from_here(
+    config: SelectConfig, kind: str, request: pytest.FixtureRequest
+) -> None:
+    there: Path = request.getfixturevalue(kind)
+    place = {"model": str(there), "tokenizer": config.model} if kind == "other" else {"adapter": str(there)}
+    own = run_select(config.model_copy(update={"out": f"{config.out}-own", "pair_scores": True}))
+    theirs = run_select(config.model_copy(update={**place, "out": f"{config.out}-theirs"}))
+    notes = Notes()
+    mixed_config = config.model_copy(update={"preference_from": str(there)})
+    mixed = run_select(mixed_config, notes)
+    assert f"the pairs are weighed by the preferences of {there}" in notes.notes
+    np.testing.assert_allclose(column(mixed, "preference"), column(theirs, "preference"), rtol=1e-6)
+    np.testing.assert_allclose(column(mixed, "weight"), column(theirs, "preference"), rtol=1e-6)
+    assert np.abs(column(mixed, "preference") - column(own, "preference")).max() > 1e-3
+    for name in ("loss_chosen", "loss_rejected"):
+        np.testing.assert_allclose(column(mixed, name), column(own, name), rtol=1e-6)
+    assert mixed.summary["selection"]["gain"] is None  # no step in K: the weights are not the model's own
+
+    with finished_run(own.folder) as (_, folder, _, _):
+        expected = folder.pair_scores().weighted(column(theirs, "preference"))
+    np.testing.assert_allclose(mixed.selection.scores.column("score"), expected, rtol=1e-4, atol=1e-6)
+
+    shared = [
+        mixed_config.model_copy(update={"out": f"{config.out}-{name}", "method": name})
+        for name in ("prism", "prism-sharp")
+    ]
+    score_together(shared, Notes())
+    again = run_select(shared[0])
+    np.testing.assert_allclose(
+        again.selection.scores.column("score"), mixed.selection.scores.column("score"), rtol=1e-4, atol=1e-6
+    )
+
+
+def test_reweighing_goes_by_the_same_preferences(config: SelectConfig, other: Path) -> None:
+    run = run_select(config.model_copy(update={"preference_from": str(other), "pair_scores": True}))
+    sharp = config.model_copy(update={"preference_from": str(other), "method": "prism-sharp", "out": f"{config.out}-3"})
+    expected = run_select(sharp).selection
+    assert reweigh(run.folder, "prism^3").selection.places.tolist() == expected.places.tolist()
+
+
+def test_what_it_refuses(config: SelectConfig, other: Path) -> None:
+    def change(**fields: Any) -> SelectConfig:
+        return config.model_copy(update={"preference_from": str(other), **fields})
+
+    with pytest.raises(ConfigError, match="the method uniform weighs all pairs alike"):
+        run_select(change(method="uniform"))
+    with pytest.raises(ConfigError, match="uses no gradients: drop --preference-from"):
+        run_select(change(method="bm25"))
+    with pytest.raises(ModelError, match="nowhere"):
+        run_select(change(preference_from="/nowhere"))
+    run_select(change())
+    with pytest.raises(RunError, match="preference_from"):  # the folder holds a run that others weighed
+        run_select(config)
