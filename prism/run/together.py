@@ -19,7 +19,7 @@ from prism.methods.recipe import Recipe
 from prism.model import Model
 from prism.progress import Progress
 from prism.run.curvature import Place, curvature_of, fit_identity, kind_of
-from prism.run.elsewhere import elsewhere
+from prism.run.elsewhere import Elsewhere, elsewhere
 from prism.run.folder import RunFolder, TargetFiles
 from prism.run.prepare import Job, load, open_job
 from prism.run.provenance import circumstances
@@ -73,6 +73,14 @@ class _Run:
         if self.recipe.plain:
             return plain_shard(prepared, scored)
         return raw_shard(prepared, scored, 1.0, [direction.norm()])
+
+
+@dataclass
+class _Fit:
+    """Where a curvature is kept that runs may share, and what its fit took."""
+
+    place: Place
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -134,7 +142,7 @@ def score_together(configs: Sequence[SelectConfig], progress: Progress) -> dict[
         if room < 2:
             progress.note(f"two directions take {2 * each / 1e9:.2g} GB, more than direction_memory: a pass for each")
             return {}
-        fits: dict[str, Place] = {}
+        fits: dict[str, _Fit] = {}
         told: dict[str, dict[str, Any]] = {}
         for start in range(0, len(runs), room):
             ready = list(_measured(runs[start : start + room], fits, model, encoder, progress))
@@ -179,26 +187,36 @@ def _opened(config: SelectConfig, stack: ExitStack, progress: Progress) -> _Run 
 
 
 def _measured(
-    runs: Sequence[_Run], fits: dict[str, Place], model: Model, encoder: Encoder, progress: Progress
+    runs: Sequence[_Run], fits: dict[str, _Fit], model: Model, encoder: Encoder, progress: Progress
 ) -> Iterator[tuple[_Run, Direction]]:
-    """Runs with their directions, through their curvatures; a curvature that two of them share is fitted once."""
+    """Runs with their directions, through their curvatures. What two of them share, a curvature or another model's
+    losses, is made once; the seconds of a curvature's fit count for both."""
+    others: dict[str, Elsewhere] = {}
     for run in runs:
         began = time.monotonic()
         try:
             measured = run.target.load()
             if measured is None:
-                other = elsewhere(run.job, encoder, progress)
-                measured = measured_at(run.job, run.recipe, model, encoder, other, progress)
+                config, objective = run.job.config, run.recipe.objective
+                asked = repr(
+                    (config.target, config.target_columns, config.preference_from, objective.form, objective.paired)
+                )
+                if asked not in others:
+                    others[asked] = elsewhere(run.job, encoder, progress)
+                measured = measured_at(run.job, run.recipe, model, encoder, others[asked], progress)
                 run.target.path.mkdir(parents=True, exist_ok=True)
                 run.target.save(measured)
-            place = run.place
-            if (kind := kind_of(run.job)) not in ("identity", "adam") and run.job.config.curvature_from is None:
-                place = fits.setdefault(repr(fit_identity(run.job, place, model, kind)), place)
-            direction = curvature_of(run.job, place, model, encoder, progress).solve(measured.direction)
+            kind, fit = kind_of(run.job), _Fit(run.place)
+            if kind not in ("identity", "adam") and run.job.config.curvature_from is None:
+                fit = fits.setdefault(repr(fit_identity(run.job, run.place, model, kind)), fit)
+            before, run.seconds = time.monotonic(), fit.seconds
+            curvature = curvature_of(run.job, fit.place, model, encoder, progress)
+            fit.seconds = fit.seconds or time.monotonic() - before
+            direction = curvature.solve(measured.direction)
         except PrismError as error:
             progress.note(f"{run.recipe.name} is left out of the pass for several methods: {error}")
             continue
-        run.seconds = time.monotonic() - began
+        run.seconds += time.monotonic() - began
         yield run, direction
 
 
