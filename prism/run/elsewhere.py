@@ -1,14 +1,13 @@
 """What other models than the one that is scored say of the target pairs."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from prism.config import SelectConfig
 from prism.data import Encoder
 from prism.methods.recipe import Recipe
-from prism.model.places import find_other
 from prism.progress import Progress
 from prism.run.checkpoints import Checkpoint
+from prism.run.others import weighing_place
 from prism.run.prepare import Job, load
 from prism.target.measure import all_losses
 from prism.target.weights import Floats
@@ -30,9 +29,9 @@ def elsewhere(job: Job, encoder: Encoder, progress: Progress) -> Elsewhere:
         progress.note("losses of the pairs under the model before the warm-up, which the dpo loss refers to")
         reference = _losses(job, job.config, encoder, progress)
     if job.config.preference_from is not None:
-        place, _ = find_other(job.config.preference_from, job.config.allow_pickle)
-        progress.note(f"the pairs are weighed by the preferences of {job.config.preference_from}")
-        config = Checkpoint(Path(place)).applied(job.config, job.places.tokenizer)
+        place = weighing_place(job.config.preference_from, job.config.allow_pickle)
+        progress.note(f"the pairs are weighed by the preferences of {place}")
+        config = Checkpoint(place).applied(job.config, job.places.tokenizer)
         weighing = _losses(job, config, encoder, progress)
     return Elsewhere(reference, weighing)
 

@@ -7,6 +7,7 @@ from prism.config import SelectConfig
 from prism.errors import ConfigError
 from prism.methods.baselines import BASELINES, Baseline
 from prism.methods.baselines.sentences import require_embedder
+from prism.methods.checkpoints import find_checkpoints
 from prism.methods.context import Options
 from prism.methods.recipe import Recipe
 from prism.model.fingerprint import ADAPTER, WEIGHTS, files_fingerprint
@@ -36,6 +37,15 @@ def require_fitting(config: SelectConfig, method: Recipe | Baseline) -> None:
             raise ConfigError(f"--{field.name} is for the method {users}, not for {method.name}: leave it out")
 
 
+def weighing_place(place: str, allow_pickle: bool) -> Path:
+    """The folder of the model or adapter whose preferences weigh the pairs: of a warm-up its last checkpoint; raises
+    ModelError where there is none."""
+    folder = Path(place)
+    if folder.is_dir() and not any((folder / name).exists() for name in ("config.json", "adapter_config.json")):
+        place = str(find_checkpoints([folder])[-1])
+    return find_other(place, allow_pickle)[0]
+
+
 def other_fingerprints(config: SelectConfig) -> dict[str, str]:
     """Fingerprints of the models that an option names, of those that lie in a folder; an embedder's hub id is known by
     name alone.
@@ -45,10 +55,12 @@ def other_fingerprints(config: SelectConfig) -> dict[str, str]:
         ConfigError: an embedder is asked for, and sentence-transformers is not installed.
     """
     found = {}
-    for option in ("reference", "preference_from"):
-        if (place := getattr(config, option)) is not None:
-            folder, _ = find_other(place, config.allow_pickle)
-            found[option] = files_fingerprint(folder, WEIGHTS + ADAPTER)
+    if config.reference is not None:
+        folder, _ = find_other(config.reference, config.allow_pickle)
+        found["reference"] = files_fingerprint(folder, WEIGHTS + ADAPTER)
+    if config.preference_from is not None:
+        folder = weighing_place(config.preference_from, config.allow_pickle)
+        found["preference_from"] = files_fingerprint(folder, WEIGHTS + ADAPTER)
     if config.embedder is not None:
         require_embedder(config.embedder)
         if Path(config.embedder).is_dir():

@@ -1,5 +1,6 @@
 """Runs whose pairs another model weighs."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -98,3 +99,14 @@ def test_what_it_refuses(config: SelectConfig, other: Path) -> None:
     run_select(change())
     with pytest.raises(RunError, match="preference_from"):  # the folder holds a run that others weighed
         run_select(config)
+
+
+def test_the_last_checkpoint_of_a_warm_up(config: SelectConfig, adapter: Path, other: Path, tmp_path: Path) -> None:
+    warm = tmp_path / "warm"
+    shutil.copytree(other, warm / "checkpoint-2")
+    shutil.copytree(adapter, warm / "checkpoint-10")
+    notes = Notes()
+    run = run_select(config.model_copy(update={"preference_from": str(warm)}), notes)
+    expected = run_select(config.model_copy(update={"preference_from": str(adapter), "out": f"{config.out}-2"}))
+    assert f"the pairs are weighed by the preferences of {warm / 'checkpoint-10'}" in notes.notes
+    assert column(run, "weight").tolist() == column(expected, "weight").tolist()
