@@ -108,7 +108,13 @@ def skill(job: Job) -> Iterable[str]:
 
 
 def noise(job: Job) -> Iterable[str]:
-    """A comparison per target and kind of noise."""
+    """A comparison per target and kind of noise; `preference_from: warmup` is a warm-up on some of the pool."""
+    methods = [
+        {**m, "preference_from": str(_warm(job, job.material.pool(job.scale["pool"]), job.out / "warmup", 0))}
+        if m.get("preference_from") == "warmup"
+        else m
+        for m in job.methods
+    ]
     for name in job.targets:
         target, held_out = job.pairs(name)
         for level in job.scale["noise"]:
@@ -116,7 +122,9 @@ def noise(job: Job) -> Iterable[str]:
             label = "clean" if not percent else f"{percent} % {'swapped' if kind == 'swap' else 'foreign'}"
             spoiled = job.material.noisy(target, kind, percent) if percent else target
             folder = job.out / f"{name}-{kind}{percent}"
-            found = job.experiment(job.models[0], spoiled, held_out, folder, against=["random", "uniform"])
+            found = job.experiment(
+                job.models[0], spoiled, held_out, folder, methods=methods, against=["random", "uniform"]
+            )
             rows = [
                 [
                     m["budget"],
@@ -164,6 +172,14 @@ def mend(job: Job) -> Iterable[str]:
             yield Table("failed", ("method", "seed", "why"), failed).markdown()
 
 
+def _warm(job: Job, data: Path, out: Path, seed: int) -> Path:
+    """The folder of a warm-up as the experiment's file has it; one that is there is taken as it is."""
+    own = {"pool": [str(data)], "model": job.models[0], "out": str(out), "seed": seed}
+    length = {"max_length": job.spec["select"]["max_length"]}
+    warmup(checked(WarmupConfig, {**own, **length, **job.spec.get("warmup", {})}), job.bars)
+    return out
+
+
 def _mended(
     job: Job, folder: Path, method: str, at: str, seed: int, files: tuple[Path, Path, Path], percent: int
 ) -> dict[str, Any]:
@@ -174,11 +190,8 @@ def _mended(
     more: dict[str, Any] = {}
     recipe = find_method(method)
     if isinstance(recipe, Recipe) and (recipe.checkpoints == "all" or recipe.candidate_map == "adam"):
-        own = {"pool": [data], "model": job.models[0], "out": str(folder / "warmup"), "seed": seed}
-        length = {"max_length": job.spec["select"]["max_length"]}
-        warmup(checked(WarmupConfig, {**own, **length, **job.spec.get("warmup", {})}), job.bars)
         more = {
-            "checkpoints": [str(folder / "warmup")],
+            "checkpoints": [str(_warm(job, files[0], folder / "warmup", seed))],
             "at": "base",
         }  # scored along the warm-up, not at the broken model
     fields = {
