@@ -4,7 +4,9 @@ from dataclasses import dataclass
 
 from prism.config import SelectConfig
 from prism.data import Encoder
+from prism.errors import ModelError
 from prism.methods.recipe import Recipe
+from prism.model.places import has_tokenizer
 from prism.progress import Progress
 from prism.run.checkpoints import Checkpoint
 from prism.run.others import weighing_place
@@ -31,11 +33,16 @@ def elsewhere(job: Job, encoder: Encoder, progress: Progress) -> Elsewhere:
     if job.config.preference_from is not None:
         place = weighing_place(job.config.preference_from, job.config.allow_pickle)
         progress.note(f"the pairs are weighed by the preferences of {place}")
-        config = Checkpoint(place).applied(job.config, job.places.tokenizer)
-        weighing = _losses(job, config, encoder, progress)
+        tokenizer = place if has_tokenizer(place) else job.places.tokenizer
+        weighing = _losses(job, Checkpoint(place).applied(job.config, tokenizer), encoder, progress)
     return Elsewhere(reference, weighing)
 
 
 def _losses(job: Job, config: SelectConfig, encoder: Encoder, progress: Progress) -> Floats:
-    model, _ = load(config, progress)
+    model, its = load(config, progress)
+    words = encoder.tokenizer.get_vocab()
+    known = min(len(words), encoder.vocabulary or len(words))
+    if its.tokenizer.get_vocab() != words or (its.vocabulary is not None and its.vocabulary < known):
+        where = config.adapter or config.model
+        raise ModelError(f"{where} has another vocabulary than {job.config.model}: it can't read the same pairs")
     return all_losses(model, job.target, encoder, batch_tokens=config.batch_tokens)

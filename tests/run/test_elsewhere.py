@@ -1,5 +1,6 @@
 """Runs whose pairs another model weighs."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -86,7 +87,7 @@ def test_reweighing_goes_by_the_same_preferences(config: SelectConfig, other: Pa
     assert reweigh(run.folder, "prism^3").selection.places.tolist() == expected.places.tolist()
 
 
-def test_what_it_refuses(config: SelectConfig, other: Path) -> None:
+def test_what_it_refuses(config: SelectConfig, other: Path, tmp_path: Path) -> None:
     def change(**fields: Any) -> SelectConfig:
         return config.model_copy(update={"preference_from": str(other), **fields})
 
@@ -96,6 +97,19 @@ def test_what_it_refuses(config: SelectConfig, other: Path) -> None:
         run_select(change(method="bm25"))
     with pytest.raises(ModelError, match="nowhere"):
         run_select(change(preference_from="/nowhere"))
+    network = tiny_llama(50)
+    network.save_pretrained(tmp_path / "small")
+    with pytest.raises(ModelError, match=r"small has another vocabulary than .*model: it can't read the same pairs"):
+        run_select(change(preference_from=str(tmp_path / "small")))
+    shutil.copytree(other, tmp_path / "words")
+    words = json.loads((Path(config.model) / "tokenizer.json").read_text())
+    vocabulary = words["model"]["vocab"]
+    (a, first), (b, second) = list(vocabulary.items())[100:102]
+    vocabulary[a], vocabulary[b] = second, first
+    (tmp_path / "words" / "tokenizer.json").write_text(json.dumps(words))
+    shutil.copy(Path(config.model) / "tokenizer_config.json", tmp_path / "words")
+    with pytest.raises(ModelError, match="words has another vocabulary"):
+        run_select(change(preference_from=str(tmp_path / "words")))
     run_select(change())
     with pytest.raises(RunError, match="preference_from"):  # the folder holds a run that others weighed
         run_select(config)
