@@ -6,7 +6,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from prism.config import SelectConfig
 from prism.data import open_pool, open_target
+from prism.errors import PrismError
 from prism.experiments.experiment import Experiment, Method
 from prism.experiments.steps import Place, base_of
 from prism.experiments.work import digest
@@ -35,6 +37,7 @@ class Grid:
     def __init__(self, experiment: Experiment, folder: Path) -> None:
         self.experiment, self.folder = experiment, folder
         self._places: dict[Place, Place] = {}
+        self._weighed: dict[str, dict[str, str]] = {}
 
     def cells(self) -> Iterator[Cell]:
         """Method by method, so that its scores are made once."""
@@ -80,10 +83,20 @@ class Grid:
         fields |= {name: self._data[name] for name in ("pool", "target")}
         fields |= {"model": self._fingerprints(base_of(config))}  # a method may score at another model than the base
         if config.preference_from is not None:
-            fields |= other_fingerprints(config)
+            fields |= self._weighing(config)
         if method.warms_up:
             fields["warmup"] = self.warmup_folder(method, seed).name
         return digest(fields)[:8]
+
+    def _weighing(self, config: SelectConfig) -> dict[str, str]:
+        """Of the model that weighs a method's pairs, read once; its name where there is none, which the cells say."""
+        name = f"{config.preference_from} on {config.model}"
+        if name not in self._weighed:
+            try:
+                self._weighed[name] = other_fingerprints(config)
+            except PrismError:
+                self._weighed[name] = {"preference_from": name}
+        return self._weighed[name]
 
     def _fingerprints(self, place: Place) -> dict[str, str]:
         """Read once, however many cells ask."""

@@ -1,6 +1,7 @@
 """What other models than the one that is scored say of the target pairs."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from prism.config import SelectConfig
 from prism.data import Encoder
@@ -8,8 +9,7 @@ from prism.errors import ModelError
 from prism.methods.recipe import Recipe
 from prism.model.places import has_tokenizer
 from prism.progress import Progress
-from prism.run.checkpoints import Checkpoint
-from prism.run.others import weighing_place
+from prism.run.others import weighing_model
 from prism.run.prepare import Job, load
 from prism.target.measure import all_losses
 from prism.target.weights import Floats
@@ -31,15 +31,18 @@ def elsewhere(job: Job, encoder: Encoder, progress: Progress) -> Elsewhere:
         progress.note("losses of the pairs under the model before the warm-up, which the dpo loss refers to")
         reference = _losses(job, job.config, encoder, progress)
     if job.config.preference_from is not None:
-        place = weighing_place(job.config.preference_from, job.config.allow_pickle)
+        model, adapter = weighing_model(job.config)
+        place = adapter or model
         progress.note(f"the pairs are weighed by the preferences of {place}")
-        tokenizer = place if has_tokenizer(place) else job.places.tokenizer
-        weighing = _losses(job, Checkpoint(place).applied(job.config, tokenizer), encoder, progress)
+        changes = {"model": model, "adapter": adapter, "revision": job.config.revision if adapter else None}
+        words = place if has_tokenizer(Path(place)) else job.places.tokenizer
+        config = job.config.model_copy(update={**changes, "tokenizer": str(words)})
+        weighing = _losses(job, config, encoder, progress)
     return Elsewhere(reference, weighing)
 
 
 def _losses(job: Job, config: SelectConfig, encoder: Encoder, progress: Progress) -> Floats:
-    model, its = load(config, progress)
+    model, its = load(config.model_copy(update={"parameters": "unpacked"}), progress)  # none needs to be trainable
     words = encoder.tokenizer.get_vocab()
     known = min(len(words), encoder.vocabulary or len(words))
     if its.tokenizer.get_vocab() != words or (its.vocabulary is not None and its.vocabulary < known):

@@ -12,6 +12,7 @@ from prism.methods.context import Options
 from prism.methods.recipe import Recipe
 from prism.model.fingerprint import ADAPTER, WEIGHTS, files_fingerprint
 from prism.model.places import find_other
+from prism.training.folder import RECORD, trained_place
 
 GRADIENTS = ("checkpoints", "pair_scores", "gradient_norms", "curvature", "curvature_from", "preference_from")
 
@@ -37,13 +38,22 @@ def require_fitting(config: SelectConfig, method: Recipe | Baseline) -> None:
             raise ConfigError(f"--{field.name} is for the method {users}, not for {method.name}: leave it out")
 
 
-def weighing_place(place: str, allow_pickle: bool) -> Path:
-    """The folder of the model or adapter whose preferences weigh the pairs: of a warm-up its last checkpoint; raises
-    ModelError where there is none."""
-    folder = Path(place)
+def weighing_model(config: SelectConfig) -> tuple[str, str | None]:
+    """(model, adapter or None) whose preferences weigh the pairs: what `prism train` made, on the base that it was made
+    from; of a warm-up the last checkpoint; else a model, or an adapter on the scored model.
+
+    Raises:
+        ModelError: there is none.
+        RunError: the training is not finished.
+    """
+    place = str(config.preference_from)
+    folder = Path(place).expanduser()
+    if (folder / RECORD).exists():
+        return trained_place(folder)
     if folder.is_dir() and not any((folder / name).exists() for name in ("config.json", "adapter_config.json")):
         place = str(find_checkpoints([folder])[-1])
-    return find_other(place, allow_pickle)[0]
+    found, adapter = find_other(place, config.allow_pickle)
+    return (config.model, str(found)) if adapter else (str(found), None)
 
 
 def other_fingerprints(config: SelectConfig) -> dict[str, str]:
@@ -59,8 +69,12 @@ def other_fingerprints(config: SelectConfig) -> dict[str, str]:
         folder, _ = find_other(config.reference, config.allow_pickle)
         found["reference"] = files_fingerprint(folder, WEIGHTS + ADAPTER)
     if config.preference_from is not None:
-        folder = weighing_place(config.preference_from, config.allow_pickle)
+        model, adapter = weighing_model(config)
+        folder, _ = find_other(adapter or model, config.allow_pickle)
         found["preference_from"] = files_fingerprint(folder, WEIGHTS + ADAPTER)
+        if adapter and model != config.model:
+            base, _ = find_other(model, config.allow_pickle)
+            found["preference_base"] = files_fingerprint(base, WEIGHTS)
     if config.embedder is not None:
         require_embedder(config.embedder)
         if Path(config.embedder).is_dir():

@@ -145,7 +145,8 @@ def score_together(configs: Sequence[SelectConfig], progress: Progress) -> dict[
         fits: dict[str, _Fit] = {}
         told: dict[str, dict[str, Any]] = {}
         for start in range(0, len(runs), room):
-            ready = list(_measured(runs[start : start + room], fits, model, encoder, progress))
+            some = runs[start : start + room]
+            ready = list(_measured(some, fits, model, encoder, progress)) if len(some) > 1 else []
             if len(ready) < 2:
                 continue
             names = ", ".join(run.recipe.name for run, _ in ready)
@@ -168,6 +169,8 @@ def _opened(config: SelectConfig, stack: ExitStack, progress: Progress) -> _Run 
             return None
         folder = RunFolder(Path(config.out))
         stack.callback(folder.close)
+        if folder.finished:
+            return None
         folder.check(job.identity())
         job.require_data()
         (part,) = parts_of(job, folder)
@@ -176,7 +179,7 @@ def _opened(config: SelectConfig, stack: ExitStack, progress: Progress) -> _Run 
             run = _Run(job, recipe, folder, place.target, folder.shards(), place)
         else:
             run = _Run(job, recipe, folder, part.target, part.shards(1), place)
-        if folder.finished or run.finished:
+        if run.finished:
             return None
         folder.claim(circumstances(config.seed))
         config.save(folder.path / "config.yaml")

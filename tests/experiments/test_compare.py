@@ -150,6 +150,9 @@ def test_scores_depend_on_the_model_that_weighs(place: Place) -> None:
     weights = load_file(other / "model.safetensors")
     save_file({name: 2 * tensor for name, tensor in weights.items()}, other / "model.safetensors", {"format": "pt"})
     assert folder() != before
+    missing = {**method, "preference_from": "nowhere"}
+    found = compare(load_experiment(write(place, methods=[missing, "none"]), {"out": str(place.folder / "cmp")}))
+    assert (found["cells"], found["failed"]) == (3, 2) and "nowhere" in found["failures"][0]["why"]
 
 
 def test_shares_of_the_tokens() -> None:

@@ -124,3 +124,22 @@ def test_the_last_checkpoint_of_a_warm_up(config: SelectConfig, adapter: Path, o
     expected = run_select(config.model_copy(update={"preference_from": str(adapter), "out": f"{config.out}-2"}))
     assert f"the pairs are weighed by the preferences of {warm / 'checkpoint-10'}" in notes.notes
     assert column(run, "weight").tolist() == column(expected, "weight").tolist()
+
+
+def test_an_adapter_of_prism_train_stays_on_its_own_base(
+    config: SelectConfig, other: Path, adapter: Path, tmp_path: Path
+) -> None:
+    """Here a LoRA that was trained on `other`, with all its shapes those of the scored model."""
+    trained = tmp_path / "trained"
+    shutil.copytree(adapter, trained)
+    record = {"identity": {}, "status": "done", "full": False, "base": {"model": str(other), "adapter": None}}
+    (trained / "train.json").write_text(json.dumps(record))
+    run = run_select(config.model_copy(update={"preference_from": str(trained)}))
+    place = {"model": str(other), "adapter": str(adapter), "tokenizer": config.model}
+    expected = run_select(config.model_copy(update={**place, "out": f"{config.out}-2"}))
+    np.testing.assert_allclose(column(run, "weight"), column(expected, "preference"), rtol=1e-6)
+    narrow = {"preference_from": str(adapter), "parameters": r"down_proj\.weight", "out": f"{config.out}-3"}
+    run_select(config.model_copy(update=narrow))  # the parameters of the scored model are none of the other's business
+    (trained / "train.json").write_text(json.dumps({**record, "status": "running"}))
+    with pytest.raises(RunError, match="is not finished"):
+        run_select(config.model_copy(update={"preference_from": str(trained), "out": f"{config.out}-4"}))
