@@ -1,5 +1,6 @@
 """What other models than the one that is scored say of the target pairs."""
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,18 +19,21 @@ from prism.target.weights import Floats
 @dataclass(frozen=True)
 class Elsewhere:
     """Mean-token losses [2, pairs], in the order of `encode_pairs`, None where nobody asks for them: of the `reference`
-    that a dpo loss refers to, and those whose preferences weigh the pairs (`weighing`)."""
+    that a dpo loss refers to, and those whose preferences weigh the pairs (`weighing`); `seconds` are those of the
+    forward passes."""
 
     reference: Floats | None
     weighing: Floats | None
+    seconds: float
 
 
 def elsewhere(job: Job, encoder: Encoder, progress: Progress) -> Elsewhere:
     """Measured by forward passes; raises ModelError where a model can't be loaded."""
     reference = weighing = None
+    seconds = 0.0
     if isinstance(job.method, Recipe) and job.method.target == "dpo" and job.checkpoints[0].path:
         progress.note("losses of the pairs under the model before the warm-up, which the dpo loss refers to")
-        reference = _losses(job, job.config, encoder, progress)
+        reference, seconds = _losses(job, job.config, encoder, progress)
     if job.config.preference_from is not None:
         model, adapter = weighing_model(job.config)
         place = adapter or model
@@ -37,15 +41,18 @@ def elsewhere(job: Job, encoder: Encoder, progress: Progress) -> Elsewhere:
         changes = {"model": model, "adapter": adapter, "revision": job.config.revision if adapter else None}
         words = place if has_tokenizer(Path(place)) else job.places.tokenizer
         config = job.config.model_copy(update={**changes, "tokenizer": str(words)})
-        weighing = _losses(job, config, encoder, progress)
-    return Elsewhere(reference, weighing)
+        weighing, more = _losses(job, config, encoder, progress)
+        seconds += more
+    return Elsewhere(reference, weighing, seconds)
 
 
-def _losses(job: Job, config: SelectConfig, encoder: Encoder, progress: Progress) -> Floats:
+def _losses(job: Job, config: SelectConfig, encoder: Encoder, progress: Progress) -> tuple[Floats, float]:
+    """The losses, and what they took beside loading the model."""
     model, its = load(config.model_copy(update={"parameters": "unpacked"}), progress)  # none needs to be trainable
     words = encoder.tokenizer.get_vocab()
     known = min(len(words), encoder.vocabulary or len(words))
     if its.tokenizer.get_vocab() != words or (its.vocabulary is not None and its.vocabulary < known):
         where = config.adapter or config.model
         raise ModelError(f"{where} has another vocabulary than {job.config.model}: it can't read the same pairs")
-    return all_losses(model, job.target, encoder, batch_tokens=config.batch_tokens)
+    began = time.monotonic()
+    return all_losses(model, job.target, encoder, batch_tokens=config.batch_tokens), time.monotonic() - began

@@ -22,6 +22,7 @@ from prism.progress import Progress, Silent
 from prism.run.clock import Clock
 from prism.run.curvature import is_fitted, kind_of
 from prism.run.curvature_trial import try_curvature
+from prism.run.elsewhere import elsewhere
 from prism.run.folder import PAIR_SCORES, RunFiles, unwritable
 from prism.run.method_trial import parts_done, try_method
 from prism.run.pair_trial import try_pairs
@@ -103,7 +104,7 @@ def _all_phases(job: Job, folder: RunFiles, clock: Clock, scratch: Path, progres
     objective = job.method.objective if isinstance(job.method, Recipe) else Objective()
     bench = Bench(model, encoder, config, scratch, objective)
     progress.note("measuring a sample of target and pool")
-    measured = _try_target(job, folder, bench, clock)
+    measured = _try_target(job, folder, bench, clock, progress)
     read = clock.phases["reading"] / (good + len(job.pool.rejected))
     sample, picking = _sample(job.pool, config.seed)
     direction, began = measured.direction, time.monotonic()
@@ -213,13 +214,17 @@ def _totals(clock: Clock, memory: int, disk: dict[str, int], scratch: Path) -> F
     }
 
 
-def _try_target(job: Job, folder: RunFiles, bench: Bench, clock: Clock) -> MeasuredTarget:
+def _try_target(job: Job, folder: RunFiles, bench: Bench, clock: Clock, progress: Progress) -> MeasuredTarget:
     with clock.phase("target"):
         stored = folder.load_target()
     if stored is not None:
         return stored
-    trial = bench.target(job.target, spread(job.target, min(PAIRS, len(job.target))))
-    clock.phases["target"] = trial.seconds
+    part = spread(job.target, min(PAIRS, len(job.target)))
+    began = time.monotonic()
+    other = elsewhere(replace(job, target=part), bench.encoder, progress)
+    asked = time.monotonic() - began + other.seconds * (len(job.target) / len(part) - 1)
+    trial = bench.target(job.target, part, other.weighing)
+    clock.phases["target"] = asked + trial.seconds
     return trial.measured
 
 

@@ -14,6 +14,7 @@ from prism.errors import RowError
 from prism.model import Model
 from prism.scoring import SHARD_ROWS, Chosen, Folder, ScoreTable, Shard, choose_engine, first_encoded, score_pool
 from prism.target import Direction, MeasuredTarget, Objective, encode_pairs, measure_target, pair_lengths
+from prism.target.weights import Floats
 
 T = TypeVar("T", Row, Pair)
 PILES = 5
@@ -86,14 +87,15 @@ class Bench:
     scratch: Path
     objective: Objective = field(default_factory=Objective)
 
-    def target(self, target: Target, part: Target) -> TargetTrial:
-        """Measure `part` of a target, and tell from it how long all of it takes."""
+    def target(self, target: Target, part: Target, weighing: Floats | None = None) -> TargetTrial:
+        """Measure `part` of a target, weighed as by `measure_target`, and tell from it how long all of it takes."""
         watch, began = Watch(), time.monotonic()
         measured = measure_target(
             self.model,
             part,
             self.encoder,
             objective=self.objective,
+            weighing=weighing,
             batch_tokens=self.config.batch_tokens,
             progress=watch,
         )

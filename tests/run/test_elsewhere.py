@@ -12,6 +12,7 @@ from peft import LoraConfig, get_peft_model
 
 from prism.config import SelectConfig
 from prism.errors import ConfigError, ModelError, RunError
+from prism.run.estimate import estimate_run
 from prism.run.reweigh import reweigh
 from prism.run.select import Run, finished_run, run_select
 from prism.run.together import score_together
@@ -110,6 +111,9 @@ def test_what_it_refuses(config: SelectConfig, other: Path, tmp_path: Path) -> N
     shutil.copy(Path(config.model) / "tokenizer_config.json", tmp_path / "words")
     with pytest.raises(ModelError, match="words has another vocabulary"):
         run_select(change(preference_from=str(tmp_path / "words")))
+    for method in ("prism", "prism-cosine"):
+        with pytest.raises(ModelError, match="words has another vocabulary"):
+            estimate_run(change(preference_from=str(tmp_path / "words"), method=method))
     run_select(change())
     with pytest.raises(RunError, match="preference_from"):  # the folder holds a run that others weighed
         run_select(config)
@@ -143,3 +147,13 @@ def test_an_adapter_of_prism_train_stays_on_its_own_base(
     (trained / "train.json").write_text(json.dumps({**record, "status": "running"}))
     with pytest.raises(RunError, match="is not finished"):
         run_select(config.model_copy(update={"preference_from": str(trained), "out": f"{config.out}-4"}))
+
+
+def test_a_dry_run_loads_the_other_model_too(
+    config: SelectConfig, other: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("prism.run.trial.LONG_ENOUGH", 0.2)
+    notes = Notes()
+    estimate = estimate_run(config.model_copy(update={"preference_from": str(other)}), notes)
+    assert f"the pairs are weighed by the preferences of {other}" in notes.notes
+    assert estimate["phases"]["target"] > 0
