@@ -20,6 +20,7 @@ from prism.model import Model
 from prism.progress import Progress, Silent
 from prism.scoring import EngineName, ScoreTable, score_pool
 from prism.target import measure_target
+from prism.target.other import other_losses
 
 
 def score(
@@ -30,6 +31,7 @@ def score(
     method: str | Recipe = "prism",
     checkpoints: Sequence[str | Path] = (),
     curvature: Curvature | None = None,
+    preference_from: Model | None = None,
     gradient_norms: bool = False,
     engine: EngineName = "auto",
     responses: Responses = "last",
@@ -47,6 +49,7 @@ def score(
         method: another gradient method of `prism methods`, a recipe's path, or a `Recipe`.
         checkpoints: for methods that sum over them, such as LESS: folders as `--checkpoints` takes.
         curvature: H_lambda; the identity unless given.
+        preference_from: a model of the same vocabulary whose preferences weigh the pairs, in place of `model`'s own.
         gradient_norms: also ||g_z||.
         engine: `"backward"` (exact up to rounding), `"forward"` (no backward pass), or `"auto"`: forward for pools of
             1,024 rows and more in float32 where it is measured to be within 1e-3 of the exact scores, else backward.
@@ -60,12 +63,19 @@ def score(
 
     Raises:
         DataError: no pair or no row can be used, or no score is finite.
-        ConfigError: `max_length` is beyond the model's positions, or the method lacks what it needs.
+        ConfigError: `max_length` is beyond the model's positions, the method lacks what it needs, or weighs all pairs
+            alike though `preference_from` is given.
+        ModelError: `preference_from` has another vocabulary.
     """
     encoder = model.encoder(max_length=max_length, responses=responses, plain=plain)
     recipe = find_method(method) if isinstance(method, str) else method
     if not isinstance(recipe, Recipe):
         raise ConfigError(f"the baseline {recipe.name} scores in a run folder: prism select --method {recipe.name}")
+    weighing = None
+    if preference_from is not None:
+        if not recipe.objective.weights.of_preference:
+            raise ConfigError(f"preference_from: the method {recipe.name} weighs all pairs alike, so leave it out")
+        weighing = other_losses(preference_from, target, encoder, batch_tokens=batch_tokens)
     if not recipe.plain or checkpoints or recipe.curvature != "identity":
         return score_in_memory(
             recipe,
@@ -75,13 +85,20 @@ def score(
             encoder,
             checkpoints=checkpoints,
             curvature=curvature,
+            weighing=weighing,
             norms=gradient_norms,
             engine=engine,
             batch_tokens=batch_tokens,
             progress=progress,
         )
     measured = measure_target(
-        model, target, encoder, objective=recipe.objective, batch_tokens=batch_tokens, progress=progress
+        model,
+        target,
+        encoder,
+        objective=recipe.objective,
+        weighing=weighing,
+        batch_tokens=batch_tokens,
+        progress=progress,
     )
     direction = (curvature or Identity()).solve(measured.direction)
     return score_pool(

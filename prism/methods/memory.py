@@ -20,6 +20,7 @@ from prism.scoring.assemble import assemble
 from prism.scoring.shards import Memory
 from prism.target import measure_target
 from prism.target.measure import all_losses
+from prism.target.weights import Floats
 
 
 def score_in_memory(
@@ -31,12 +32,14 @@ def score_in_memory(
     *,
     checkpoints: Sequence[str | Path] = (),
     curvature: Curvature | None = None,
+    weighing: Floats | None = None,
     norms: bool = False,
     engine: EngineName = "auto",
     batch_tokens: int = BATCH_TOKENS,
     progress: Progress | None = None,
 ) -> ScoreTable:
-    """Score `pool` by `recipe`; `checkpoints` are adapters on `model`, or whole models like it.
+    """Score `pool` by `recipe`; `checkpoints` are adapters on `model`, or whole models like it, `weighing` as for
+    `measure_target`.
 
     Raises:
         ConfigError: the recipe needs checkpoints or a curvature that are not given.
@@ -64,6 +67,7 @@ def score_in_memory(
             encoder,
             objective=recipe.objective,
             reference=reference,
+            weighing=weighing,
             batch_tokens=batch_tokens,
             progress=progress,
         )

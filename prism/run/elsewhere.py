@@ -6,13 +6,12 @@ from pathlib import Path
 
 from prism.config import SelectConfig
 from prism.data import Encoder
-from prism.errors import ModelError
 from prism.methods.recipe import Recipe
 from prism.model.places import has_tokenizer
 from prism.progress import Progress
 from prism.run.others import weighing_model
 from prism.run.prepare import Job, load
-from prism.target.measure import all_losses
+from prism.target.other import other_losses
 from prism.target.weights import Floats
 
 
@@ -48,11 +47,6 @@ def elsewhere(job: Job, encoder: Encoder, progress: Progress) -> Elsewhere:
 
 def _losses(job: Job, config: SelectConfig, encoder: Encoder, progress: Progress) -> tuple[Floats, float]:
     """The losses, and what they took beside loading the model."""
-    model, its = load(config.model_copy(update={"parameters": "unpacked"}), progress)  # none needs to be trainable
-    words = encoder.tokenizer.get_vocab()
-    known = min(len(words), encoder.vocabulary or len(words))
-    if its.tokenizer.get_vocab() != words or (its.vocabulary is not None and its.vocabulary < known):
-        where = config.adapter or config.model
-        raise ModelError(f"{where} has another vocabulary than {job.config.model}: it can't read the same pairs")
+    model, _ = load(config.model_copy(update={"parameters": "unpacked"}), progress)  # none needs to be trainable
     began = time.monotonic()
-    return all_losses(model, job.target, encoder, batch_tokens=config.batch_tokens), time.monotonic() - began
+    return other_losses(model, job.target, encoder, batch_tokens=config.batch_tokens), time.monotonic() - began

@@ -10,7 +10,9 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
+import prism
 from prism.config import SelectConfig
+from prism.data import load_pool, load_target
 from prism.errors import ConfigError, ModelError, RunError
 from prism.run.estimate import estimate_run
 from prism.run.reweigh import reweigh
@@ -100,7 +102,7 @@ def test_what_it_refuses(config: SelectConfig, other: Path, tmp_path: Path) -> N
         run_select(change(preference_from="/nowhere"))
     network = tiny_llama(50)
     network.save_pretrained(tmp_path / "small")
-    with pytest.raises(ModelError, match=r"small has another vocabulary than .*model: it can't read the same pairs"):
+    with pytest.raises(ModelError, match="small has another vocabulary than the scored model: it can't read"):
         run_select(change(preference_from=str(tmp_path / "small")))
     shutil.copytree(other, tmp_path / "words")
     words = json.loads((Path(config.model) / "tokenizer.json").read_text())
@@ -147,6 +149,23 @@ def test_an_adapter_of_prism_train_stays_on_its_own_base(
     (trained / "train.json").write_text(json.dumps({**record, "status": "running"}))
     with pytest.raises(RunError, match="is not finished"):
         run_select(config.model_copy(update={"preference_from": str(trained), "out": f"{config.out}-4"}))
+
+
+@pytest.mark.parametrize("method", ["prism", "prism-cosine"])
+def test_from_python_as_from_the_command_line(config: SelectConfig, other: Path, tmp_path: Path, method: str) -> None:
+    run = run_select(config.model_copy(update={"preference_from": str(other), "method": method}))
+    model, pool, target = prism.load_model(config.model), load_pool(config.pool[0]), load_target(config.target[0])
+    theirs = prism.load_model(other, tokenizer=config.model)
+    scores = prism.score(model, pool, target, method=method, preference_from=theirs)
+    expected = run.selection.scores.column("score")
+    np.testing.assert_allclose(scores.column("score"), expected, rtol=1e-4, atol=1e-6)
+    assert np.abs(prism.score(model, pool, target, method=method).column("score") - expected).max() > 1e-3
+    with pytest.raises(ConfigError, match="weighs all pairs alike"):
+        prism.score(model, pool, target, method="uniform", preference_from=theirs)
+    small = tmp_path / "small"
+    tiny_llama(50).save_pretrained(small)
+    with pytest.raises(ModelError, match="small has another vocabulary"):
+        prism.score(model, pool, target, preference_from=prism.load_model(small, tokenizer=config.model))
 
 
 def test_a_dry_run_loads_the_other_model_too(
