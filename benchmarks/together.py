@@ -64,7 +64,7 @@ def main() -> None:
             seconds["alone"].append(clock() - began)
             began = clock()
             (group,) = together(configs["together"])
-            score_together(group, Silent())
+            list(score_together(group, Silent()))
             found = [run_select(config) for config in configs["together"]]
             seconds["together"].append(clock() - began)
             scores = [[np.asarray(run.selection.scores.column("score")) for run in runs] for runs in (alone, found)]

@@ -68,16 +68,14 @@ class Runner:
         ]
         for group in together(configs):
             try:
-                told = score_together(group, self.progress)
+                for out, cost in score_together(group, self.progress):
+                    once(self.cost_file(*waiting[out]), {}, partial(dict, cost))
             except Exception as error:
                 names = ", ".join(config.method for config in group)
                 log.error("one pass for %s failed: %s", names, error, exc_info=not isinstance(error, PrismError))
                 self.progress.note(f"one pass for {names} failed, so that each gets its own: {_why(error)}")
-                continue
             finally:
                 make_room()
-            for out, cost in told.items():
-                once(self.cost_file(*waiting[out]), {}, partial(dict, cost))
 
     def _make(self, cell: Cell, folder: Path) -> Result:
         e = self.grid.experiment

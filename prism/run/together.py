@@ -118,21 +118,21 @@ def together(configs: Sequence[SelectConfig]) -> list[list[SelectConfig]]:
     return [group for group in groups.values() if len(group) > 1]
 
 
-def score_together(configs: Sequence[SelectConfig], progress: Progress) -> dict[str, dict[str, Any]]:
+def score_together(configs: Sequence[SelectConfig], progress: Progress) -> Iterator[tuple[str, dict[str, Any]]]:
     """Fill the run folders of a group of `together` by one pass, so that `run_select` finds every score there; as many
-    directions a pass as `direction_memory` holds.
+    directions a pass as `direction_memory` holds, and what each pass was for is told when it is over.
 
     A run whose method takes more than a direction, that is finished, or whose target can't be measured is left to
     itself, and what it would say then is said here.
 
-    Returns:
-        By folder, what its scores took: `seconds`, with the pass in full; `tokens` through the model; `reused_rows`,
+    Yields:
+        A folder, and what its scores took: `seconds`, with the pass in full; `tokens` through the model; `reused_rows`,
         which were there already; and how many runs had the pass (`together`).
     """
     with ExitStack() as stack:
         runs = [run for config in configs if (run := _opened(config.absolute(), stack, progress)) is not None]
         if len(runs) < 2:
-            return {}
+            return
         first = runs[0].job
         began = time.monotonic()
         model, encoder = load(first.scored, progress)
@@ -141,9 +141,8 @@ def score_together(configs: Sequence[SelectConfig], progress: Progress) -> dict[
         room = bytes_of(first.config.direction_memory) // each
         if room < 2:
             progress.note(f"two directions take {2 * each / 1e9:.2g} GB, more than direction_memory: a pass for each")
-            return {}
+            return
         fits: dict[str, _Fit] = {}
-        told: dict[str, dict[str, Any]] = {}
         for start in range(0, len(runs), room):
             some = runs[start : start + room]
             ready = list(_measured(some, fits, model, encoder, progress)) if len(some) > 1 else []
@@ -156,8 +155,7 @@ def score_together(configs: Sequence[SelectConfig], progress: Progress) -> dict[
             for run, _ in ready:
                 seconds = loading + run.seconds + time.monotonic() - began
                 cost = {"seconds": seconds, "tokens": _tokens(run), "reused_rows": reused}
-                told[run.job.config.out] = {**cost, "together": len(ready)}
-        return told
+                yield run.job.config.out, {**cost, "together": len(ready)}
 
 
 def _opened(config: SelectConfig, stack: ExitStack, progress: Progress) -> _Run | None:

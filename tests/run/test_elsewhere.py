@@ -76,7 +76,7 @@ def test_weights_come_from_there_and_gradients_from_here(
         mixed_config.model_copy(update={"out": f"{config.out}-{name}", "method": name})
         for name in ("prism", "prism-sharp")
     ]
-    score_together(shared, Notes())
+    dict(score_together(shared, Notes()))
     again = run_select(shared[0])
     np.testing.assert_allclose(
         again.selection.scores.column("score"), mixed.selection.scores.column("score"), rtol=1e-4, atol=1e-6

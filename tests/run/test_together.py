@@ -1,6 +1,7 @@
 """One pass for several methods: each run must be what it is alone."""
 
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,7 @@ def test_each_run_is_what_it_is_alone(many: SelectConfig, monkeypatch: pytest.Mo
     configs = runs(many, list(METHODS), "together")
     assert together(configs) == [configs]
     notes = Notes()
-    told = score_together(configs, notes)
+    told = dict(score_together(configs, notes))
     assert set(told) == {config.out for config in configs}
     assert sum(note.startswith("loading") for note in notes.notes) == 1
     assert sum(note.startswith("one pass scores 8 methods: prism, prism-sharp") for note in notes.notes) == 1
@@ -78,12 +79,12 @@ def test_each_run_is_what_it_is_alone(many: SelectConfig, monkeypatch: pytest.Mo
         assert rejected(run) == rejected(before)
         assert run.summary["rows"] == {**before.summary["rows"], "reused": before.summary["rows"]["good"]}
         assert run.target.table.equals(before.target.table)
-    assert score_together(configs, Notes()) == {}  # nothing is left to do
+    assert dict(score_together(configs, Notes())) == {}  # nothing is left to do
 
 
 def test_a_pass_that_was_killed_goes_on(many: SelectConfig) -> None:
     configs = runs(many, ["prism", "cosine"], "killed")
-    score_together(configs, Notes())
+    dict(score_together(configs, Notes()))
     whole = [run_select(config).selection.scores.column("score") for config in configs]
     for config in configs:
         (Path(config.out) / "summary.json").unlink()
@@ -91,7 +92,7 @@ def test_a_pass_that_was_killed_goes_on(many: SelectConfig) -> None:
     for shard in Path(configs[1].out).glob("checkpoints/*/shard-000001.parquet"):
         shard.unlink()
     notes = Notes()
-    told = score_together(configs, notes)
+    told = dict(score_together(configs, notes))
     assert {cost["reused_rows"] for cost in told.values()} == {SHARD_ROWS}
     for config, before in zip(configs, whole, strict=True):
         np.testing.assert_allclose(run_select(config).selection.scores.column("score"), before, rtol=1e-5)
@@ -105,14 +106,19 @@ def test_as_many_directions_a_pass_as_the_memory_holds(many: SelectConfig) -> No
     size = int(said.split("(")[1].split(" ")[0].replace(",", ""))
     notes = Notes()
     few = many.model_copy(update={"direction_memory": f"{2 * 2 * size * 4}B"})
-    told = score_together(runs(few, names, "tiles"), notes)
+    configs = runs(few, names, "tiles")
+    told = score_together(configs, notes)
+    first = [out for out, _ in islice(told, 2)]
+    assert first == [config.out for config in configs[:2]]
+    assert list(Path(first[1]).glob("**/scores/*.parquet")) and not list(Path(configs[2].out).glob("**/scores/*"))
+    rest = list(told)  # what a pass was for is told before the next begins
     passes = [note for note in notes.notes if note.startswith("one pass")]
     assert [note.partition(":")[0] for note in passes] == ["one pass scores 2 methods"] * 2
-    assert len(told) == 4  # the fifth is left to itself
+    assert len(rest) == 2  # the fifth is left to itself
 
     notes = Notes()
     none = many.model_copy(update={"direction_memory": f"{2 * size * 4}B"})
-    assert score_together(runs(none, names, "none"), notes) == {}
+    assert dict(score_together(runs(none, names, "none"), notes)) == {}
     assert any("more than direction_memory: a pass for each" in note for note in notes.notes)
 
 
@@ -123,7 +129,7 @@ def test_what_can_not_be_measured_is_left_to_itself(
     unpaired = write_jsonl("unpaired.jsonl", [{"prompt": "Q", "chosen": "A"}])
     configs[1] = configs[1].model_copy(update={"target": [str(unpaired)]})
     notes = Notes()
-    told = score_together(configs, notes)
+    told = dict(score_together(configs, notes))
     assert set(told) == {configs[0].out, configs[2].out}
     assert any(note.startswith("prism-sharp is left out of the pass for several methods") for note in notes.notes)
 
@@ -137,4 +143,4 @@ def test_which_runs_one_pass_can_serve(many: SelectConfig) -> None:
     for other in ({"engine": "forward"}, {"pair_scores": True}, {"max_length": 9}, {"model": "m"}, {"pool": ["p"]},
                   {"parameters": "all"}, {"checkpoints": ["c"]}):  # fmt: skip
         assert together([changed(), changed(method="chosen", **other)]) == []
-    assert score_together([changed(), changed(method="random", out=f"{many.out}2")], Notes()) == {}
+    assert dict(score_together([changed(), changed(method="random", out=f"{many.out}2")], Notes())) == {}
