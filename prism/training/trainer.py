@@ -17,6 +17,7 @@ from prism.data import Encoded
 from prism.errors import ConfigError, first_line
 from prism.model import Model
 from prism.model.quiet import quiet_transformers
+from prism.training.cpu import on_cpu
 
 IGNORED = -100  # the label of a token that carries no loss
 SCHEMA = pa.schema([("input_ids", pa.list_(pa.int32())), ("labels", pa.list_(pa.int32()))])
@@ -87,6 +88,8 @@ def make_trainer(model: Model, tokens: Path, folder: Path, settings: Settings, c
         ConfigError: TRL is missing, or refuses the settings.
     """
     sft, config_class = require_trl()
+    if model.device.type == "cpu":
+        sft = on_cpu(sft)
     from datasets import Dataset
     from transformers.trainer_callback import PrinterCallback
     from trl.trainer.sft_trainer import DataCollatorForLanguageModeling

@@ -21,6 +21,7 @@ def encoded(model: Model, rows: Rows) -> list[Encoded]:
 
 
 def trainer_of(model: Model, samples: list[Encoded], folder: Path, **changes: Any) -> Any:
+    folder.mkdir(exist_ok=True)
     write_tokens(samples, folder / "tokens.arrow")
     settings = Settings(**{"epochs": 1, "learning_rate": 0.1, "batch": len(samples), "device_batch": 8, **changes})
     return make_trainer(model, folder / "tokens.arrow", folder / "checkpoints", settings)
@@ -45,10 +46,12 @@ def test_the_trainer_sees_scorings_tokens_and_mask(tokenizer: Any, pool_rows: Ro
     assert [n for batch in again for n in batch["attention_mask"].sum(1).tolist()] == order
 
 
+@pytest.mark.parametrize("most", [0, 1 << 27], ids=["in tiles", "all logits"])
 @pytest.mark.parametrize("family", [tiny_llama, tiny_gpt2])
 def test_a_step_is_plain_gradient_descent_on_the_mean_response_token(
-    tokenizer: Any, pool_rows: Rows, tmp_path: Path, family: Any
+    tokenizer: Any, pool_rows: Rows, tmp_path: Path, family: Any, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("prism.training.cpu.MOST", most)
     dropless = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0} if family is tiny_gpt2 else {}
     model = Model(family(len(tokenizer), **dropless), tokenizer, "all")
     samples = encoded(model, pool_rows)
@@ -59,10 +62,21 @@ def test_a_step_is_plain_gradient_descent_on_the_mean_response_token(
     more = {"optim": "sgd", "lr_scheduler_type": "constant", "warmup_steps": 0, "max_grad_norm": 0.0}
     trainer = trainer_of(model, samples, tmp_path, device_batch=3, batch=9, more=more)  # in parts, the last of one row
     trainer.train()
+    assert ("entropy" in trainer.state.log_history[0]) == (most == 0)  # which TRL alone measures
     assert trainer.state.log_history[0]["loss"] == pytest.approx(float(losses.detach().mean()), rel=1e-5)
     for name, parameter in model.parameters.items():
         step = before[name] - parameter.detach()
         torch.testing.assert_close(step, 0.1 * gradients[name], rtol=1e-3, atol=2e-6)
+
+
+def test_another_loss_of_trls_stays_its_own(tokenizer: Any, pool_rows: Rows, tmp_path: Path) -> None:
+    found = {}
+    for loss in ("nll", "dft"):
+        model = Model(tiny_llama(len(tokenizer)), tokenizer, "all")
+        trainer = trainer_of(model, encoded(model, pool_rows), tmp_path / loss, more={"loss_type": loss})
+        trainer.train()
+        found[loss] = trainer.state.log_history[0]
+    assert "entropy" in found["dft"] and found["dft"]["loss"] < 0.1 * found["nll"]["loss"]  # p log p of unlikely tokens
 
 
 def test_the_tokenizer_and_the_config_stay_as_they_are(tokenizer: Any, pool_rows: Rows, tmp_path: Path) -> None:
