@@ -21,7 +21,7 @@ def on_cpu(sft: type[Any]) -> type[Any]:
             plain = self.args.loss_type == "nll" and not (
                 self.label_smoother or self.compute_loss_func or self.aux_loss_enabled
             )
-            vocabulary = self.model.get_output_embeddings().weight.shape[0]
+            vocabulary = self.model.config.get_text_config().vocab_size
             if return_outputs or not plain or inputs["input_ids"].numel() * vocabulary > MOST:
                 return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
             labels = inputs["labels"][:, 1:].flatten()
