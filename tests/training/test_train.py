@@ -136,7 +136,7 @@ def test_a_training_that_diverges_is_stopped_and_leaves_the_folder_free(job: Job
 def test_out_of_memory_takes_fewer_samples_at_a_time(job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from trl import SFTTrainer
 
-    step = SFTTrainer.compute_loss
+    step = SFTTrainer.training_step
 
     def small(self: Any, model: Any, inputs: Any, *rest: Any, **more: Any) -> Any:
         if len(inputs["input_ids"]) > 2:
@@ -144,7 +144,7 @@ def test_out_of_memory_takes_fewer_samples_at_a_time(job: Job, tmp_path: Path, m
         return step(self, model, inputs, *rest, **more)
 
     wanted = train(job(out=str(tmp_path / "two"), batch=4, device_batch=2))
-    monkeypatch.setattr(SFTTrainer, "compute_loss", small)
+    monkeypatch.setattr(SFTTrainer, "training_step", small)
     done = train(job(batch=4, device_batch=4))
     assert done.summary["settings"]["device_batch"] == 2
     assert same(weights(done.folder), weights(wanted.folder))
