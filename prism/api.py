@@ -7,8 +7,9 @@ from typing import Literal
 from prism.budget import BATCH_TOKENS
 from prism.curvature import Curvature, Damping, Fitted, Identity
 from prism.curvature.described import described
-from prism.curvature.fit import FitOptions, fit_into
+from prism.curvature.fit import FACTORLESS, FitOptions, fit_into
 from prism.curvature.gauss_newton import ConjugateGradients
+from prism.curvature.rank_one import RankOneMean
 from prism.curvature.sample import Labels
 from prism.curvature.store import BlockStore, Folder, Memory
 from prism.data import Pool, Responses, Target
@@ -116,7 +117,7 @@ def score(
 def fit_curvature(
     model: Model,
     pool: Pool,
-    kind: Literal["diagonal", "kfac", "ekfac", "cg"] = "ekfac",
+    kind: Literal["diagonal", "kfac", "ekfac", "cg", "datainf"] = "ekfac",
     *,
     samples: int = 2000,
     labels: Labels = "model",
@@ -136,7 +137,8 @@ def fit_curvature(
 
     Args:
         kind: `"diagonal"`, `"kfac"` (1503.05671), `"ekfac"` (1806.03884), or `"cg"`: no factors, but conjugate
-            gradients on the Gauss-Newton product over the samples each time that it is applied.
+            gradients on the Gauss-Newton product over the samples each time that it is applied; or `"datainf"`
+            (2310.00902), the mean of single samples' inverses, with two passes over them each time.
         samples: rows, spread evenly over the pool, one drawn with `seed` out of each of so many equal parts.
         labels: drawn from the `"model"` (true Fisher), or the `"data"`'s own (empirical Fisher).
         damping: `"0.1 mean"`, a share of each parameter's mean eigenvalue, or a number such as `"1e-3"`.
@@ -152,7 +154,9 @@ def fit_curvature(
     """
     progress, damp = progress or Silent(), Damping.parse(damping)
     encoder = model.encoder(max_length=max_length, responses=responses, plain=plain)
-    options = FitOptions(samples, labels if kind != "cg" else "model", seed, batch_tokens, memory)
+    options = FitOptions(samples, FACTORLESS.get(kind, labels), seed, batch_tokens, memory)
+    if kind == "datainf":
+        return RankOneMean(model, options.choose(model, pool, encoder, progress), damp, progress)
     if kind == "cg":
         chosen = options.choose(model, pool, encoder, progress)
         return ConjugateGradients(model, chosen, damp, tolerance, iterations, progress)

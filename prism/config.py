@@ -101,8 +101,10 @@ class SelectConfig(Config):
     )
     lora_rank: int = _option("scoring", "Rank of a LoRA attached for scoring.", 16, ge=1)
     lora_alpha: int | None = _option("scoring", "Its alpha; twice the rank unless given.", None, ge=1)
-    curvature: Literal["identity", "diagonal", "adam", "kfac", "ekfac", "cg"] | None = _option(
-        "scoring", "Curvature of the SFT loss: identity, diagonal, adam, kfac, ekfac, cg; else the method's own.", None
+    curvature: Literal["identity", "diagonal", "adam", "kfac", "ekfac", "cg", "datainf"] | None = _option(
+        "scoring",
+        "Curvature of the SFT loss: identity, diagonal, adam, kfac, ekfac, cg, datainf; else the method's own.",
+        None,
     )
     curvature_samples: int = _option("scoring", "Pool rows that it is fitted on, spread evenly.", 2000, ge=1)
     curvature_labels: Literal["model", "data"] = _option(
@@ -210,7 +212,7 @@ class SelectConfig(Config):
         kind = info.data.get("curvature")
         if value is None and kind == "adam":
             raise ValueError("--curvature adam needs a checkpoint with an optimizer's state")
-        if value is not None and kind in ("identity", "cg"):
+        if value is not None and kind in ("identity", "cg", "datainf"):
             raise ValueError(f"--curvature {kind} is not fitted, so none can be taken from elsewhere")
         return value
 

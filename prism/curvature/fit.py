@@ -1,33 +1,31 @@
 """Fit a curvature in streaming passes over a sample of the pool, as many parameters at a time as memory holds."""
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
 from typing import Literal
 
 import torch
 
 from prism.budget import BATCH_TOKENS
 from prism.curvature.blocks import Block, Diagonal, Kronecker, eigenbasis
+from prism.curvature.passes import Passes, refusal
 from prism.curvature.sample import FitSamples, Labels, fit_samples
-from prism.curvature.statistics import Bases, Statistics, Sums
+from prism.curvature.statistics import Sums
 from prism.curvature.store import BlockStore
-from prism.data import Batch, Encoder, Pool
+from prism.data import Encoder, Pool
 from prism.errors import DataError, ModelError
-from prism.model import Model, token_losses
-from prism.model.head import head_of
-from prism.model.memory import in_fitting_batches
-from prism.model.scaled import SUMMED, LossScale
+from prism.model import Model
 from prism.progress import Progress
-from prism.scoring.backward import sample_gradients, single
-from prism.scoring.check import first_check, tolerance_of
 from prism.scoring.hooks import FORWARDS
 from prism.scoring.products import wide
-from prism.scoring.taps import Taps, Untappable, modules_outside
+from prism.scoring.taps import modules_outside
 from prism.scoring.targets import find_targets
 
 Kind = Literal["diagonal", "kfac", "ekfac"]
+FACTORLESS: dict[str, Labels] = {  # curvatures that keep nothing but what they solve, with the labels that they are of
+    "cg": "model",  # the trace of the Gauss-Newton matrix
+    "datainf": "data",  # as published
+}
 
 
 @dataclass(frozen=True)
@@ -138,7 +136,7 @@ def fit_blocks(model: Model, samples: FitSamples, plan: Plan, store: BlockStore,
         return
     if len(todo) < len(plan.groups):
         progress.note(f"curvature: reused {len(plan.groups) - len(todo)} of {len(plan.groups)} parts")
-    passes = Passes(model, samples, progress, _refusal(model, samples))
+    passes = Passes(model, samples, progress, refusal(model, samples))
     if passes.refusal and plan.factored:
         raise ModelError(
             f"--curvature {plan.kind} can't be fitted for this model: {passes.refusal}; "
@@ -183,92 +181,6 @@ def _sum_of(sums: Sums, model: Model, name: str) -> torch.Tensor:
     if not bool(found.isfinite().all()):
         raise DataError(f"the curvature of {name} is not finite: try --dtype float32")
     return found
-
-
-class Passes:
-    """Passes over the samples, in batches that fit into the memory.
-
-    `refusal`: why one pass can't bring in all samples of a batch at once; then gradients are taken one by one.
-    """
-
-    def __init__(self, model: Model, samples: FitSamples, progress: Progress, refusal: str = "") -> None:
-        self.model, self.refusal = model, refusal
-        self._samples, self._progress = samples, progress
-        self._budget = samples.budget
-        self._scale = LossScale(model, SUMMED)
-        head_of(model.network)  # tries the network out, which the taps should not see
-
-    @property
-    def count(self) -> int:
-        return len(self._samples.encoded)
-
-    @cached_property
-    def tokens(self) -> int:
-        return sum(self._samples.lengths)
-
-    def run(self, names: Iterable[str], phase: str, factored: Sequence[str] = (), bases: Bases | None = None) -> Sums:
-        """`Statistics` of all samples."""
-        shapes = {name: self.model.parameters[name].detach()[None] for name in names}
-        make = partial(Statistics, scale=self._scale, factored=factored, bases=bases)
-        taps = Taps(self.model.network, shapes, False, make)
-        lengths, sums, lost = self._samples.lengths, Sums(), 0
-        before = self._budget
-
-        def run(places: list[int]) -> Sums:
-            batch = self._samples.batch(places, self.model.device)
-            if self.refusal:
-                return self._one_by_one(batch, shapes)
-            while True:
-                with torch.enable_grad(), taps.watch(batch) as ledger:
-                    losses = token_losses(self.model.network, batch, self._scale.value)
-                    if losses.requires_grad:
-                        torch.autograd.backward(losses.sum() * self._scale.value)
-                assert isinstance(ledger, Statistics)
-                if self._scale.served(list(ledger.sums.values())):
-                    return ledger.sums
-
-        def take(places: list[int], found: Sums | None) -> None:
-            nonlocal lost
-            if found is None:
-                lost += len(places)
-            for key, new in (found or {}).items():
-                sums[key] = sums[key].add_(new) if key in sums else new
-            self._progress.advance(len(places), sum(lengths[i] for i in places))
-
-        self._progress.start(phase, len(lengths))
-        try:
-            self._budget = in_fitting_batches(lengths, self._budget, run, take)
-        except Untappable as error:
-            raise ModelError(f"the curvature can't be fitted: {error}; choose other --parameters") from error
-        if lost:
-            raise ModelError(
-                f"the memory does not suffice to fit the curvature on samples of up to {max(lengths)} tokens alone: "
-                "lower --max-length or --direction-memory, or take --curvature diagonal"
-            )
-        if self._budget < before:
-            self._progress.note(f"out of memory: the curvature is fitted in batches of at most {self._budget} tokens")
-        return sums
-
-    def _one_by_one(self, batch: Batch, names: Iterable[str]) -> Sums:
-        sums: Sums = {}
-        wanted = set(names)
-        for place in range(len(batch)):
-            _, gradients = sample_gradients(self.model, single(batch, place))
-            for name in wanted & set(gradients):
-                square = wide(gradients[name]).square()
-                sums[name, "squares"] = sums[name, "squares"] + square if (name, "squares") in sums else square
-        return sums
-
-
-def _refusal(model: Model, samples: FitSamples) -> str:
-    """Why the streamed passes can't be trusted with this model, empty where they prove themselves on a sample."""
-    try:
-        error, name = first_check(model, samples.encoded[:32])
-    except Untappable as reason:
-        return str(reason)
-    if math.isnan(error):
-        return "no check sample has a finite gradient"
-    return "" if error <= tolerance_of(model) else f"{name} is off by {error:.1e} of its squared gradient norm"
 
 
 def _matrices(model: Model) -> Iterable[str]:

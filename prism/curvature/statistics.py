@@ -28,6 +28,8 @@ class Statistics(Ledger):
       matrices with (Q_l, Q_r) in `bases` the squares of Q_l' G Q_r.
     """
 
+    statistic = "squares"
+
     def __init__(
         self, *pass_: Any, scale: LossScale, factored: Collection[str] = (), bases: Bases | None = None
     ) -> None:
@@ -120,7 +122,7 @@ class Statistics(Ledger):
 
     def _total(self, name: str, like: torch.Tensor) -> torch.Tensor:
         """[1, *shape]."""
-        key = (name, "squares")
+        key = (name, self.statistic)
         if key not in self.sums:
             self.sums[key] = wide(like.new_zeros(())).new_zeros(self._directions[name].shape[1:])
         return self.sums[key][None]
@@ -128,3 +130,35 @@ class Statistics(Ledger):
     def _sum(self, name: str, statistic: str, new: torch.Tensor) -> None:
         key = (name, statistic)
         self.sums[key] = self.sums[key] + new if key in self.sums else new
+
+
+class WeightedSum(Statistics):
+    """(name, "sum"): the sum over samples of the gradient times its sample's entry of `weights`, [B] by name."""
+
+    statistic = "sum"
+
+    def __init__(self, *pass_: Any, scale: LossScale, weights: Mapping[str, torch.Tensor]) -> None:
+        super().__init__(*pass_, scale=scale)
+        self._weights = weights
+
+    def matrix(
+        self, name: str, rows: Rows, x: torch.Tensor, d: torch.Tensor, view: View, expert: int | None = None
+    ) -> None:
+        total = view(self._total(name, d))[0]
+        total += self._weighted(name, rows, d).flatten(0, 1).T @ wide(x).flatten(0, 1)
+
+    def lookup(self, name: str, rows: Rows, ids: torch.Tensor, d: torch.Tensor, view: View) -> None:
+        total = view(self._total(name, d))[0]
+        total.index_add_(0, ids.flatten(), self._weighted(name, rows, d).flatten(0, 1))
+
+    def vector(
+        self, name: str, rows: Rows, x: torch.Tensor, d: torch.Tensor, view: View, expert: int | None = None
+    ) -> None:
+        total = view(self._total(name, d))[0]
+        total += (wide(x) * self._weighted(name, rows, d)).sum((0, 1)).view_as(total)
+
+    def _weighted(self, name: str, rows: Rows, d: torch.Tensor) -> torch.Tensor:
+        """Output gradients [b, R, width] times their samples' weights."""
+        true = self._true(d)
+        weights = self._weights[name] if rows.samples is None else self._weights[name][rows.samples]
+        return true * weights.to(true)[:, None, None]

@@ -44,7 +44,7 @@ class Recipe(BaseModel):
     candidate_map: Literal["identity", "adam", "sign"] = "identity"
     normalise: Literal["none", "cosine", "token"] = "none"
     checkpoints: Literal["one", "all"] = "one"
-    curvature: Literal["identity", "diagonal", "adam", "kfac", "ekfac", "cg"] = "identity"
+    curvature: Literal["identity", "diagonal", "adam", "kfac", "ekfac", "cg", "datainf"] = "identity"
     beta: float = Field(default=0.1, gt=0, allow_inf_nan=False)
 
     @model_validator(mode="after")

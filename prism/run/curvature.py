@@ -9,8 +9,9 @@ from typing import Any, Protocol
 from prism.config import SelectConfig, bytes_of
 from prism.curvature import Curvature, Damping, Diagonal, Fitted, Identity
 from prism.curvature.described import described, require_same
-from prism.curvature.fit import FitOptions, fit_into
+from prism.curvature.fit import FACTORLESS, FitOptions, fit_into
 from prism.curvature.gauss_newton import ConjugateGradients
+from prism.curvature.rank_one import RankOneMean
 from prism.curvature.store import Folder, read_finished
 from prism.data import Encoder
 from prism.errors import ConfigError, RunError
@@ -62,11 +63,10 @@ def curvature_of(job: Job, folder: Place, model: Model, encoder: Encoder, progre
     identity = fit_identity(job, folder, model, kind)
     if config.curvature_from is not None:
         return _from_elsewhere(Path(config.curvature_from), identity, kind, damping, progress)
-    if kind == "cg":
-        progress.note(
-            f"curvature cg: the Gauss-Newton matrix of {config.curvature_samples:,} samples at most, no factors"
-        )
-        return _Once(job, folder.path / CURVATURE, identity, model, encoder, damping, progress)
+    if kind in FACTORLESS:
+        what = "the Gauss-Newton matrix" if kind == "cg" else "the mean of inverses"
+        progress.note(f"curvature {kind}: {what} of {config.curvature_samples:,} samples at most, no factors")
+        return _Once(kind, job, folder.path / CURVATURE, identity, model, encoder, damping, progress)
     store = Folder(folder.path / CURVATURE, identity)
     fit_into(store, model, job.pool, encoder, kind, fit_options(config), progress)
     return Fitted(kind, damping, store.blocks(), store.means)
@@ -74,7 +74,7 @@ def curvature_of(job: Job, folder: Place, model: Model, encoder: Encoder, progre
 
 def is_fitted(job: Job, folder: Place, model: Model, kind: str) -> bool:
     """Whether the folder of a run holds all of its curvature already."""
-    if kind == "cg":
+    if kind in FACTORLESS:
         return any((folder.path / CURVATURE).glob("solved-*.safetensors"))
     store = Folder(folder.path / CURVATURE, fit_identity(job, folder, model, kind))
     return set(store.means) == set(model.parameters)
@@ -129,8 +129,9 @@ def _from_elsewhere(
 
 @dataclass
 class _Once:
-    """Conjugate gradients that keep in `path` what they find for a run's own direction."""
+    """A curvature without factors, which keeps in `path` what it finds for a run's own direction."""
 
+    name: str
     job: Job
     path: Path
     identity: Mapping[str, Any]
@@ -138,16 +139,16 @@ class _Once:
     encoder: Encoder
     own: Damping
     progress: Progress
-    name: str = "cg"
-    _made: ConjugateGradients | None = None
+    _made: Curvature | None = None
 
     def solve(self, direction: Direction, damping: Damping | None = None) -> Direction:
         damping = damping or self.own
         if "weights" not in direction.provenance:  # of a single pair
             return self._solver().solve(direction, damping)
-        made_of = repr((self.identity, str(damping), self.job.config.cg_tolerance, self.job.config.cg_iterations))
+        config = self.job.config
+        made_of = repr((self.identity, str(damping), config.cg_tolerance, config.cg_iterations))
         digest = hashlib.sha256(made_of.encode())
-        for name, tensor in direction.tensors.items():
+        for name, tensor in sorted(direction.tensors.items()):  # a file has them in another order than the model
             digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
         file = self.path / f"solved-{digest.hexdigest()[:16]}.safetensors"
         try:
@@ -160,15 +161,19 @@ class _Once:
             except OSError as error:
                 raise RunError(f"{file} can't be written: {error.strerror or error}") from error
             return found
-        self.progress.note(f"reused the solution of cg, of residual {found.provenance['residual']:.1e}")
+        near = f", of residual {found.provenance['residual']:.1e}" if "residual" in found.provenance else ""
+        self.progress.note(f"reused the solution of {self.name}{near}")
         return Direction({n: t.to(direction.tensors[n]) for n, t in found.tensors.items()}, found.provenance)
 
-    def _solver(self) -> ConjugateGradients:
+    def _solver(self) -> Curvature:
         if self._made is None:
             config = self.job.config
-            options = replace(fit_options(config), labels="model")  # which a Gauss-Newton matrix's trace is over
+            options = replace(fit_options(config), labels=FACTORLESS[self.name])
             samples = options.choose(self.model, self.job.pool, self.encoder, self.progress)
-            self._made = ConjugateGradients(
-                self.model, samples, self.own, config.cg_tolerance, config.cg_iterations, self.progress
-            )
+            if self.name == "datainf":
+                self._made = RankOneMean(self.model, samples, self.own, self.progress)
+            else:
+                self._made = ConjugateGradients(
+                    self.model, samples, self.own, config.cg_tolerance, config.cg_iterations, self.progress
+                )
         return self._made

@@ -4,8 +4,9 @@ import time
 from dataclasses import dataclass, replace
 
 from prism.curvature import Damping
-from prism.curvature.fit import FitOptions, Plan, fit_blocks
+from prism.curvature.fit import FACTORLESS, FitOptions, Plan, fit_blocks
 from prism.curvature.gauss_newton import ConjugateGradients
+from prism.curvature.rank_one import RankOneMean
 from prism.curvature.store import Memory
 from prism.data import Pool
 from prism.run.curvature import fit_options
@@ -39,17 +40,24 @@ class _Phases(Watch):
 
 
 def try_curvature(bench: Bench, sample: Pool, kind: str, rows: int, direction: Direction) -> CurvatureTrial:
-    """Fit the first part of a curvature, or take a few steps of conjugate gradients, on a few rows from all over the
-    pool of `rows` rows; passes over the samples take as much longer as there are more of them, the rest does not."""
+    """Fit the first part of a curvature, or solve for a direction (cg: by a few products), on a few rows from all
+    over the pool of `rows` rows; passes over the samples take as much longer as there are more of them, the rest does
+    not."""
     options = fit_options(bench.config)
     few = spread(sample, min(ROWS, len(sample)))
     share = min(options.samples, rows) / len(few)
     watch = _Phases()
-    found = FitOptions(samples=len(few), labels=options.labels, batch_tokens=options.batch_tokens).choose(
+    labels = FACTORLESS.get(kind, options.labels)
+    found = FitOptions(samples=len(few), labels=labels, batch_tokens=options.batch_tokens).choose(
         bench.model, few, bench.encoder, watch
     )
     drawing, watch.passes = watch.passes * share, 0.0
     began = time.monotonic()
+    if kind == "datainf":
+        RankOneMean(bench.model, found, Damping(1.0, False), watch).solve(direction)
+        size = sum(t.nbytes for t in direction.tensors.values())
+        seconds = drawing + (time.monotonic() - began) * share
+        return CurvatureTrial(seconds, 3 * size, size, f"2 passes over {min(options.samples, rows):,} samples")
     if kind == "cg":
         most = bench.config.cg_iterations
         cg = ConjugateGradients(bench.model, found, Damping(1.0, False), 1e-30, PRODUCTS, watch)

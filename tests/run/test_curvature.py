@@ -17,7 +17,7 @@ from prism.errors import ConfigError, RunError
 from prism.run.estimate import estimate_run
 from prism.run.explain import explain_row
 from prism.run.reweigh import reweigh
-from prism.run.select import Run, run_select
+from prism.run.select import Run, finished_run, run_select
 from prism.target import Direction
 from tests import oracle
 from tests.run.test_select import Notes
@@ -43,7 +43,7 @@ def right(config: SelectConfig, run: Run, curvature: Any, cosine: bool = False) 
     return [oracle.dot(g, solved) / length for g, length in zip(gradients, lengths, strict=True)]
 
 
-@pytest.mark.parametrize("kind", ["diagonal", "kfac", "ekfac", "cg"])
+@pytest.mark.parametrize("kind", ["diagonal", "kfac", "ekfac", "cg", "datainf"])
 def test_scores_are_products_with_the_solved_direction(config: SelectConfig, kind: Any) -> None:
     job = change(config, kind, curvature=kind, cg_iterations=8, cg_tolerance=1e-9)
     run = run_select(job)
@@ -57,6 +57,25 @@ def test_cosines_are_with_the_solved_direction(config: SelectConfig) -> None:
     run = run_select(job)
     expected = right(job, run, lambda model, pool: prism.fit_curvature(model, pool, "kfac"), cosine=True)
     np.testing.assert_allclose(scores(run), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_datainf_is_kept_and_found_again(config: SelectConfig) -> None:
+    """The method's own row: y+ alone, mean-token candidates, the data's labels whatever `curvature_labels` says."""
+    job = change(config, "datainf", method="datainf")
+    run = run_select(job)
+    (kept,) = (run.folder / "curvature").glob("solved-*.safetensors")
+    for shard in list(run.folder.rglob("shard-*")):
+        shard.unlink()
+    notes = Notes()
+    again = run_select(job, notes)
+    assert "reused the solution of datainf" in notes.notes and kept.exists()
+    assert scores(again).tolist() == scores(run).tolist()
+    drawn = run_select(change(config, "drawn", method="datainf", curvature_labels="model"))
+    assert scores(drawn).tolist() == scores(run).tolist()
+    pairs = run_select(change(config, "pairs", curvature="datainf", pair_scores=True))
+    with finished_run(pairs.folder) as (_, folder, _, _):
+        weights = pairs.target.table.column("weight").to_numpy()
+        np.testing.assert_allclose(folder.pair_scores().weighted(weights), scores(pairs), rtol=1e-4, atol=1e-6)
 
 
 def test_a_damping_has_its_effect(config: SelectConfig) -> None:
@@ -158,7 +177,7 @@ def test_adams_second_moments_are_a_diagonal(config: SelectConfig, tmp_path: Pat
 
 
 def test_a_dry_run_counts_the_fit(config: SelectConfig) -> None:
-    for kind in ("ekfac", "cg"):
+    for kind in ("ekfac", "cg", "datainf"):
         job = change(config, f"dry-{kind}", curvature=kind, cg_iterations=3)
         estimate = estimate_run(job)
         assert estimate["phases"]["curvature"] > 0 and estimate["disk_bytes"]["curvature"] > 0
@@ -177,6 +196,7 @@ def test_a_dry_run_counts_the_fit(config: SelectConfig) -> None:
         ({"damping": "nan mean"}, "neither a share"),
         ({"curvature": "adam"}, "needs a checkpoint"),
         ({"curvature": "cg", "curvature_from": "x"}, "is not fitted"),
+        ({"curvature": "datainf", "curvature_from": "x"}, "is not fitted"),
         ({"curvature": "sigmoid"}, "curvature"),
         ({"curvature_samples": 0}, "curvature-samples"),
     ],
