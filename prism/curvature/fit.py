@@ -8,7 +8,7 @@ import torch
 
 from prism.budget import BATCH_TOKENS
 from prism.curvature.blocks import Block, Diagonal, Kronecker, eigenbasis
-from prism.curvature.passes import Passes, refusal
+from prism.curvature.passes import Passes
 from prism.curvature.sample import FitSamples, Labels, fit_samples
 from prism.curvature.statistics import Sums
 from prism.curvature.store import BlockStore
@@ -136,7 +136,7 @@ def fit_blocks(model: Model, samples: FitSamples, plan: Plan, store: BlockStore,
         return
     if len(todo) < len(plan.groups):
         progress.note(f"curvature: reused {len(plan.groups) - len(todo)} of {len(plan.groups)} parts")
-    passes = Passes(model, samples, progress, refusal(model, samples))
+    passes = Passes(model, samples, progress)
     if passes.refusal and plan.factored:
         raise ModelError(
             f"--curvature {plan.kind} can't be fitted for this model: {passes.refusal}; "

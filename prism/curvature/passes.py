@@ -30,8 +30,8 @@ class Passes:
     `refusal`: why one pass can't bring in all samples of a batch at once; then gradients are taken one by one.
     """
 
-    def __init__(self, model: Model, samples: FitSamples, progress: Progress, refusal: str = "") -> None:
-        self.model, self.refusal = model, refusal
+    def __init__(self, model: Model, samples: FitSamples, progress: Progress) -> None:
+        self.model, self.refusal = model, refusal(model, samples)
         self._samples, self._progress = samples, progress
         self._budget = samples.budget
         self._scale = LossScale(model, SUMMED)

@@ -11,7 +11,7 @@ from functools import cached_property
 import torch
 
 from prism.curvature.fitted import dampings, solution
-from prism.curvature.passes import Passes, refusal
+from prism.curvature.passes import Passes
 from prism.curvature.sample import FitSamples
 from prism.damping import Damping
 from prism.data import Batch
@@ -38,10 +38,10 @@ class RankOneMean:
 
     @cached_property
     def _passes(self) -> Passes:
-        why = refusal(self.model, self.samples)
-        if why:
-            self.progress.note(f"curvature: taken sample by sample, exact but slow, since {why}")
-        return Passes(self.model, self.samples, self.progress, why)
+        passes = Passes(self.model, self.samples, self.progress)
+        if passes.refusal:
+            self.progress.note(f"curvature: taken sample by sample, exact but slow, since {passes.refusal}")
+        return passes
 
     def solve(self, direction: Direction, damping: Damping | None = None) -> Direction:
         """Raises DataError where a sample's gradient is not finite, and as `dampings`; ModelError as `Passes`."""

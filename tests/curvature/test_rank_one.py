@@ -49,7 +49,7 @@ def test_the_mean_of_single_samples_inverses(
     network: str, which: str, one_by_one: bool, tokenizer: Any, pool_rows: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if one_by_one:
-        monkeypatch.setattr("prism.curvature.rank_one.refusal", lambda model, samples: "it was asked for")
+        monkeypatch.setattr("prism.curvature.passes.refusal", lambda model, samples: "it was asked for")
     model = make({**NETWORKS, "experts": experts}[network](len(tokenizer)), tokenizer, which)
     samples, direction = sampled(model, pool_rows[:4], "data"), random_direction(model)
     solved = RankOneMean(model, samples, Damping(), Silent()).solve(direction)
