@@ -23,7 +23,7 @@ from material import ORDINARY, Material  # noqa: E402
 from prism.cli.show import Bars, only_ours  # noqa: E402
 from prism.config import SelectConfig  # noqa: E402
 from prism.errors import PrismError, first_line  # noqa: E402
-from prism.experiments.compare import compare  # noqa: E402
+from prism.experiments.compare import compare, compare_all  # noqa: E402
 from prism.experiments.compare_report import markdown  # noqa: E402
 from prism.experiments.config import RepairConfig, checked  # noqa: E402
 from prism.experiments.experiment import UNSELECTED, Experiment  # noqa: E402
@@ -64,8 +64,12 @@ class Job:
             f"{', '.join(f'`{Path(m).name}`' for m in self.models)}."
         )
 
-    def experiment(self, model: str, target: Path, held_out: Path, out: Path, **changes: Any) -> dict[str, Any]:
+    def compare(self, *given: Any, **changes: Any) -> dict[str, Any]:
         """One comparison."""
+        return compare(self.experiment(*given, **changes), self.bars)
+
+    def experiment(self, model: str, target: Path, held_out: Path, out: Path, **changes: Any) -> Experiment:
+        """What a comparison is told."""
         fields = {
             "model": model,
             "pool": [str(self.material.pool(self.scale["pool"]))],
@@ -81,7 +85,7 @@ class Job:
             "train": self.train,
             **changes,
         }
-        return compare(Experiment.model_validate(fields), self.bars)
+        return Experiment.model_validate(fields)
 
     def retain(self, data: Path) -> list[Path]:
         """Rows of the pools that `data` has not, whose perplexity should not suffer."""
@@ -101,9 +105,12 @@ def _with_budgets(method: dict[str, Any], of_all: list[str], only: list[str] | N
 
 
 def skill(job: Job) -> Iterable[str]:
-    """A comparison per target."""
-    for name in job.targets:
-        found = job.experiment(job.models[0], *job.pairs(name), job.out / name)
+    """A comparison per target; they share passes, warm-ups and trainings."""
+    shared = str(job.out / "shared")
+    experiments = [
+        job.experiment(job.models[0], *job.pairs(name), job.out / name, shared=shared) for name in job.targets
+    ]
+    for name, found in zip(job.targets, compare_all(experiments, job.bars), strict=True):
         yield _titled(markdown(found), f"Target: {name}", name, job.out)
 
 
@@ -122,7 +129,7 @@ def noise(job: Job) -> Iterable[str]:
             label = "clean" if not percent else f"{percent} % {'swapped' if kind == 'swap' else 'foreign'}"
             spoiled = job.material.noisy(target, kind, percent) if percent else target
             folder = job.out / f"{name}-{kind}{percent}"
-            found = job.experiment(
+            found = job.compare(
                 job.models[0], spoiled, held_out, folder, methods=methods, against=["random", "uniform"]
             )
             rows = [
@@ -266,7 +273,7 @@ def scales(job: Job) -> Iterable[str]:
                 for other in job.models[:place]
             ]
             folder = job.out / name / label
-            found = job.experiment(model, target, held_out, folder, methods=[*job.methods, *smaller])
+            found = job.compare(model, target, held_out, folder, methods=[*job.methods, *smaller])
             for m in found["methods"]:
                 rows.append(
                     [label, m["method"], figure(m["preference"]), *_difference(found, m["method"], m["budget"])]

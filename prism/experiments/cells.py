@@ -3,26 +3,24 @@
 import logging
 import shutil
 import time
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from prism.errors import PrismError, first_line
+from prism.errors import PrismError
 from prism.experiments.experiment import Method, in_tokens
 from prism.experiments.grid import Cell, Grid
+from prism.experiments.joint import Joint, warmed, why
 from prism.experiments.steps import evaluated, fine_tuned
-from prism.experiments.work import kept, once
+from prism.experiments.work import in_turn, kept, once
 from prism.methods.recipe import Recipe
 from prism.methods.table import find_method
 from prism.model.memory import make_room
 from prism.progress import Progress
 from prism.run.select import Run, run_select
-from prism.run.together import score_together, together
 from prism.training.folder import read_record
-from prism.training.warmup import warmup
 
 log = logging.getLogger("prism")
 RESULT = "result.json"
@@ -32,13 +30,21 @@ Result = dict[str, Any]
 class Runner:
     """Runs cells one after another. A cell that fails says why in its result, and is tried again by the next run."""
 
-    def __init__(self, grid: Grid, progress: Progress) -> None:
+    def __init__(self, grid: Grid, progress: Progress, joint: Joint | None = None) -> None:
         self.grid, self.progress = grid, progress
+        self.joint = joint or Joint(progress)
         self._failed: dict[Path, Exception] = {}  # scores that could not be had: other cells need not try again
 
     def done(self, cell: Cell) -> bool:
         """Whether the result of a cell is there."""
         return kept(self.grid.cell_folder(cell) / RESULT, self.grid.inputs(cell))
+
+    def scores(self, cells: Sequence[Cell]) -> Iterator[tuple[Method, int]]:
+        """Those that the cells which are not done wait for."""
+        for cell in cells:
+            if cell.method.selects and not self.done(cell):
+                assert cell.seed is not None
+                yield cell.method, cell.seed
 
     def run(self, cell: Cell) -> Result:
         """JSON-ready: `status` ("done" or "failed", then `why`), what was trained on, figures, seconds."""
@@ -48,34 +54,11 @@ class Runner:
             result = once(folder / RESULT, self.grid.inputs(cell), lambda: self._make(cell, folder))
         except Exception as error:
             log.error("%s failed: %s", cell.label, error, exc_info=not isinstance(error, PrismError))
-            why = _why(error)
-            self.progress.note(f"{cell.label} failed: {why}")
-            return {**about, "status": "failed", "why": why}
+            self.progress.note(f"{cell.label} failed: {why(error)}")
+            return {**about, "status": "failed", "why": why(error)}
         finally:
             make_room()
         return {**about, "status": "done", **result}
-
-    def score_together(self, cells: Sequence[Cell]) -> None:
-        """Score the methods of cells that differ in their directions alone in one pass over the pool. What that leaves
-        out, or where it fails, is scored when its first cell comes."""
-        waiting: dict[str, tuple[Method, int]] = {}
-        for cell in cells:
-            if cell.method.selects and not cell.method.by_seed and not self.done(cell):
-                assert cell.seed is not None
-                waiting[str(self.grid.scores_folder(cell.method, cell.seed))] = cell.method, cell.seed
-        configs = [
-            self.grid.experiment.scoring(method, out, seed=0, budget="1") for out, (method, _) in waiting.items()
-        ]
-        for group in together(configs):
-            try:
-                for out, cost in score_together(group, self.progress):
-                    once(self.cost_file(*waiting[out]), {}, partial(dict, cost))
-            except Exception as error:
-                names = ", ".join(config.method for config in group)
-                log.error("one pass for %s failed: %s", names, error, exc_info=not isinstance(error, PrismError))
-                self.progress.note(f"one pass for {names} failed, so that each gets its own: {_why(error)}")
-            finally:
-                make_room()
 
     def _make(self, cell: Cell, folder: Path) -> Result:
         e = self.grid.experiment
@@ -90,15 +73,17 @@ class Runner:
         if cell.method.selects:
             data, chosen = self._select(cell, folder)
         assert cell.seed is not None
-        place = fine_tuned(self.grid.base, data, folder / "model", config, e.train, self.progress, seed=cell.seed)
-        record = read_record(folder / "model")
+        model = self.grid.model_folder(cell, data)
+        with in_turn(model, self.progress):
+            place = fine_tuned(self.grid.base, data, model, config, e.train, self.progress, seed=cell.seed)
+        record = read_record(model)
         assert record is not None
         seconds["train"] = record["seconds"]
         start = time.monotonic()
         measured = self._evaluate(place, folder, config)
         seconds["evaluate"] = time.monotonic() - start
-        if not e.keep_models:
-            shutil.rmtree(folder / "model")
+        if not (e.keep_models or e.shared):
+            shutil.rmtree(model)
         trained = {name: record[name] for name in ("steps", "tokens_seen", "loss_first", "loss_last")}
         rows = {name: record["data"][name] for name in ("rows", "response_tokens")}
         return {**rows, **chosen, "training": trained, "seconds": seconds, **measured}
@@ -129,57 +114,31 @@ class Runner:
         if folder in self._failed:
             raise self._failed[folder]
         try:
-            return self._scoring(method, seed, budget, folder)
+            return self._scoring(method, seed, budget)
         except Exception as error:
             self._failed[folder] = error
             raise
 
-    def _scoring(self, method: Method, seed: int, budget: str, folder: Path) -> Run:
-        e = self.grid.experiment
-        changes: dict[str, Any] = {"seed": seed if method.by_seed else 0}
+    def _scoring(self, method: Method, seed: int, budget: str) -> Run:
+        settings = self.grid.scoring(method, seed)
+        self.joint.score(settings.out)
         begin = time.monotonic()
-        if method.warms_up:
-            place = self.grid.warmup_folder(method, seed)
-            once(
-                place.with_suffix(".json"),
-                {},
-                _timed(lambda: warmup(e.warming(method, str(place), seed), self.progress)),
-            )
-            changes["checkpoints"] = [str(place)]
-        settings = e.scoring(method, str(folder), budget="1", **changes)
-        first = not (folder / "summary.json").exists()
+        warming = warmed(self.grid, method, seed, self.progress)
+        first = not (Path(settings.out) / "summary.json").exists()
         run = run_select(settings, self.progress)
         if first:
-            cost = {"seconds": time.monotonic() - begin, "tokens": _tokens(method, run, changes)}
-            once(self.cost_file(method, seed), {}, lambda: {**cost, "reused_rows": run.summary["rows"]["reused"]})
+            cost = {"seconds": warming + time.monotonic() - begin, "tokens": _tokens(method, run, settings.checkpoints)}
+            file = self.grid.cost_file(method, seed)
+            once(file, {}, lambda: {**cost, "reused_rows": run.summary["rows"]["reused"]})
         tokens = int(run.selection.scores.column("response_tokens").sum(dtype=np.int64))
         return run_select(settings.model_copy(update={"budget": in_tokens(budget, tokens)}), self.progress)
 
-    def cost_file(self, method: Method, seed: int) -> Path:
-        """What the scores of a method took, warm-up included."""
-        folder = self.grid.scores_folder(method, seed)
-        return folder.with_name(f"{folder.name}.cost.json")
 
-
-def _why(error: Exception) -> str:
-    return str(error) if isinstance(error, PrismError) else f"{type(error).__name__}: {first_line(error)}"
-
-
-def _timed(make: Callable[[], Any]) -> Callable[[], Result]:
-    def run() -> Result:
-        start = time.monotonic()
-        make()
-        return {"seconds": time.monotonic() - start}
-
-    return run
-
-
-def _tokens(method: Method, run: Run, changes: Result) -> int:
+def _tokens(method: Method, run: Run, checkpoints: Sequence[str]) -> int:
     """Tokens of the pool that went through the model, at every checkpoint."""
     found = find_method(method.method)
     if not isinstance(found, Recipe):
         passes = int(found.needs_model)
     else:
-        places = [Path(place) for place in changes.get("checkpoints", [])]
-        passes = sum(max(1, len(list(place.glob("checkpoint-*")))) for place in places) or 1
+        passes = sum(max(1, len(list(Path(place).glob("checkpoint-*")))) for place in checkpoints) or 1
     return passes * int(run.selection.scores.column("tokens").sum(dtype=np.int64))

@@ -1,6 +1,8 @@
 """`prism compare`: a grid of methods, budgets and seeds, run and summed up."""
 
 import json
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +10,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from prism.data import open_pool, open_target
+from prism.errors import ConfigError
 from prism.experiments.cells import Runner
 from prism.experiments.compare_report import markdown
 from prism.experiments.contrast import MEASURES, summarise
 from prism.experiments.experiment import Experiment
 from prism.experiments.figures import draw
 from prism.experiments.grid import Cell, Grid
+from prism.experiments.joint import Joint
 from prism.experiments.statistics import plain
 from prism.experiments.work import once, save_json, workplace
 from prism.files import write_whole
@@ -48,39 +52,64 @@ def compare(experiment: Experiment, progress: Progress | None = None) -> dict[st
     Raises:
         PrismError: nothing can be run at all, such as where the base or the data are missing.
     """
+    (found,) = compare_all([experiment], progress)
+    return found
+
+
+def compare_all(experiments: Sequence[Experiment], progress: Progress | None = None) -> Iterator[dict[str, Any]]:
+    """`compare` for one experiment after another, such as one for each target: scores that one pass can serve are made
+    together for all of them, and with one `shared` folder so are warm-ups, and trainings on the same rows.
+
+    Raises:
+        ConfigError: two of them have one folder.
+        PrismError: as `compare`, before anything is run.
+    """
     progress = progress or Silent()
-    with workplace(Path(experiment.out), "compare", experiment.seeds[0]) as folder:
-        experiment.save(folder / "experiment.yaml", "compare")
-        grid = Grid(experiment, folder)
-        cells = list(grid.cells())
-        overlap = _overlap(grid, progress)
-        runner = Runner(grid, progress)
-        done = sum(runner.done(cell) for cell in cells)
-        progress.note(f"{len(cells)} cells, of which {done} are done")
-        runner.score_together(cells)
-        results = [(cell, runner.run(cell)) for cell in cells]
-        found: dict[str, Any] = plain(
-            {
-                "out": str(folder),
-                "name": folder.name,
-                "base": experiment.model,
-                "pool": experiment.pool,
-                "target": experiment.target,
-                "held_out": experiment.held_out,
-                "seeds": experiment.seeds,
-                "train": experiment.train,
-                "overlap": overlap,
-                "cells": len(cells),
-                "failed": sum(result["status"] == "failed" for _, result in results),
-                "failures": [_failure(cell, result) for cell, result in results if result["status"] == "failed"],
-                "costs": _costs(runner, cells),
-                **summarise([result for _, result in results], experiment.against),
-            }
-        )
-        found["figures"] = draw(found, folder)
-        save_json(folder / "summary.json", found)
-        _write_cells(folder / "cells.parquet", grid, results)
-        write_whole(folder / "compare.md", markdown(found))
+    folders = [Path(experiment.out).expanduser().absolute() for experiment in experiments]
+    if twice := next((folder for folder in folders if folders.count(folder) > 1), None):
+        raise ConfigError(f"two experiments go to {twice}: give each its own out")
+    joint = Joint(progress)
+    with ExitStack() as stack:
+        runners = []
+        for experiment, out in zip(experiments, folders, strict=True):
+            folder = stack.enter_context(workplace(out, "compare", experiment.seeds[0]))
+            experiment.save(folder / "experiment.yaml", "compare")
+            runner = Runner(Grid(experiment, folder), progress, joint)
+            _overlap(runner.grid, progress)
+            joint.want(runner.grid, runner.scores(list(runner.grid.cells())))
+            runners.append(runner)
+        for runner in runners:
+            yield _compared(runner, progress)
+
+
+def _compared(runner: Runner, progress: Progress) -> dict[str, Any]:
+    experiment, folder = runner.grid.experiment, runner.grid.folder
+    cells = list(runner.grid.cells())
+    done = sum(runner.done(cell) for cell in cells)
+    progress.note(f"{len(cells)} cells, of which {done} are done")
+    results = [(cell, runner.run(cell)) for cell in cells]
+    found: dict[str, Any] = plain(
+        {
+            "out": str(folder),
+            "name": folder.name,
+            "base": experiment.model,
+            "pool": experiment.pool,
+            "target": experiment.target,
+            "held_out": experiment.held_out,
+            "seeds": experiment.seeds,
+            "train": experiment.train,
+            "overlap": _overlap(runner.grid, Silent()),
+            "cells": len(cells),
+            "failed": sum(result["status"] == "failed" for _, result in results),
+            "failures": [_failure(cell, result) for cell, result in results if result["status"] == "failed"],
+            "costs": _costs(runner, cells),
+            **summarise([result for _, result in results], experiment.against),
+        }
+    )
+    found["figures"] = draw(found, folder)
+    save_json(folder / "summary.json", found)
+    _write_cells(folder / "cells.parquet", runner.grid, results)
+    write_whole(folder / "compare.md", markdown(found))
     return found
 
 
@@ -111,7 +140,7 @@ def _costs(runner: Runner, cells: list[Cell]) -> dict[str, Any]:
     costs: dict[str, Any] = {}
     for cell in cells:
         if cell.method.selects and cell.method.name not in costs and cell.seed is not None:
-            file = runner.cost_file(cell.method, cell.seed)
+            file = runner.grid.cost_file(cell.method, cell.seed)
             if file.exists():
                 costs[cell.method.name] = json.loads(file.read_text(encoding="utf-8"))["result"]
     return costs

@@ -58,7 +58,8 @@ def notes(found: dict[str, Any]) -> list[str]:
         said.append(f"{len(seeds)} seed{'s' * (len(seeds) > 1)}: too few for a statement about other trainings")
     if together := [name for name, cost in found["costs"].items() if cost.get("together")]:
         said.append(
-            f"{', '.join(together)} were scored in one pass together, which counts in full in each one's seconds"
+            f"{', '.join(together)} were scored in passes for several methods or targets, which count in full in each "
+            "one's seconds"
         )
     there = {m["method"] for m in found["methods"]}
     said += [f"there is no result of {name} to compare with" for name in ("random", "less") if name not in there]

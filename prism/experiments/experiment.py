@@ -112,6 +112,9 @@ class Experiment(Config):
     trust_remote_code: bool = option("data", "Run code that comes with a model.", False)
     allow_pickle: bool = option("data", "Load pickle weights, which can run code.", False)
     keep_models: bool = option("display", "Keep the trained models.", False)
+    shared: str | None = option(
+        "display", "Folder of warm-ups and trained models that experiments with one base share; it keeps them.", None
+    )
     out: str = option("display", "Folder.")
 
     @field_validator("pool", "target", "held_out", "retain", "against", mode="before")

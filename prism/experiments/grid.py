@@ -1,6 +1,6 @@
 """The cells of a comparison, and what each is a function of."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,7 +10,7 @@ from prism.config import SelectConfig
 from prism.data import open_pool, open_target
 from prism.errors import PrismError
 from prism.experiments.experiment import Experiment, Method
-from prism.experiments.steps import Place, base_of
+from prism.experiments.steps import TRAIN, Place, base_of
 from prism.experiments.work import digest
 from prism.run.others import other_fingerprints
 
@@ -68,7 +68,25 @@ class Grid:
         """Shared by methods that warm up alike."""
         fields = self.experiment.warming(method, "out", seed).model_dump(mode="json")
         key = digest({**fields, "pool": self._data["pool"], "model": self.base.fingerprints})
-        return self.folder / "warmups" / f"seed{seed}-{key[:8]}"
+        return self.shared / "warmups" / f"seed{seed}-{key[:8]}"
+
+    def model_folder(self, cell: Cell, data: Sequence[str | Path]) -> Path:
+        """Of a cell's training on `data`: its own, or, where experiments share a folder, that of all trainings alike on
+        the same rows."""
+        e = self.experiment
+        if e.shared is None:
+            return self.cell_folder(cell) / "model"
+        settings = e.settings("out").model_dump(mode="json")
+        fields = {name: settings[name] for name in (*TRAIN, "dtype")}
+        fields |= {"model": self.base.fingerprints, "train": e.train, "seed": cell.seed}
+        fields["data"] = list(open_pool(data, columns=e.columns).fingerprints.values())
+        return self.shared / "models" / f"seed{cell.seed}-{digest(fields)[:8]}"
+
+    @cached_property
+    def shared(self) -> Path:
+        """Where warm-ups lie, and trained models that several experiments share."""
+        shared = self.experiment.shared
+        return self.folder if shared is None else Path(shared).expanduser().absolute()
 
     def scores_folder(self, method: Method, seed: int) -> Path:
         """Of the scoring run of a method; one for all seeds unless its scores differ by seed."""
@@ -76,6 +94,18 @@ class Grid:
         return (
             self.folder / "scores" / f"{method.name}{f'-seed{seed}' * method.by_seed}-{self._scores_key(method, seed)}"
         )
+
+    def cost_file(self, method: Method, seed: int) -> Path:
+        """What the scores of a method took, warm-up included."""
+        folder = self.scores_folder(method, seed)
+        return folder.with_name(f"{folder.name}.cost.json")
+
+    def scoring(self, method: Method, seed: int) -> SelectConfig:
+        """The scoring run of a method in its folder; its budget is none of the experiment's."""
+        changes: dict[str, Any] = {"seed": seed if method.by_seed else 0, "budget": "1"}
+        if method.warms_up:
+            changes["checkpoints"] = [str(self.warmup_folder(method, seed))]
+        return self.experiment.scoring(method, str(self.scores_folder(method, seed)), **changes)
 
     def _scores_key(self, method: Method, seed: int) -> str:
         config = self.experiment.scoring(method, "out", seed=seed)

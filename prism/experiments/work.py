@@ -15,6 +15,7 @@ from prism.circumstances import circumstances
 from prism.errors import PrismError, RunError
 from prism.experiments.statistics import plain
 from prism.files import write_whole
+from prism.progress import Progress
 
 MARKER = "experiment.json"
 HARMLESS = {".lock", "run.log"}
@@ -66,6 +67,29 @@ def _refuse_others(folder: Path, command: str) -> None:
             raise RunError(f"{folder} holds other files ({others[0]}, …) but no prism {command}: name a new --out")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(f"{folder} can't be used: {error}") from error
+
+
+@contextmanager
+def in_turn(folder: Path, progress: Progress) -> Iterator[None]:
+    """Make or use a folder that several experiments share, one process after another.
+
+    Raises:
+        RunError: its place can't be written.
+    """
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(folder.with_name(f".{folder.name}.lock"))
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            progress.note(f"waiting for another prism process that is at {folder}")
+            lock.acquire()
+    except (OSError, NotImplementedError) as error:
+        raise RunError(f"{folder} can't be written: {error}") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def once(path: Path, inputs: Mapping[str, Any], make: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:

@@ -61,14 +61,18 @@ def score_groups(
     lengths = [direction.norm() for direction in directions]
 
     def make_scorer(probes: Sequence[Encoded]) -> Scorer:
-        if mapping is None:
-            chosen = choose_engine(model, directions, norms=norms, probes=probes, engine=engine, rows=len(pool))
-        else:
-            mean = recipe.candidate_loss == "mean"
-            v = stacked(model, directions)
-            chosen = Chosen(*mapped_engine(model, v, mapping, mean_loss=mean, norms=norms, probes=probes))
-        progress.note(chosen.why)
-        return Scorer(model, chosen, len(directions), batch_tokens)
+        return scorer_of(
+            recipe,
+            model,
+            directions,
+            probes,
+            mapping=mapping,
+            norms=norms,
+            engine=engine,
+            batch_tokens=batch_tokens,
+            rows=len(pool),
+            progress=progress,
+        )
 
     def make_shard(prepared: Prepared, scored: Scored) -> Shard:
         return raw_shard(prepared, scored, weight, lengths)
@@ -84,6 +88,31 @@ def score_groups(
         shard_rows=shard_rows,
         progress=progress,
     )
+
+
+def scorer_of(
+    recipe: Recipe,
+    model: Model,
+    directions: Sequence[Direction],
+    probes: Sequence[Encoded],
+    *,
+    mapping: CandidateMap | None,
+    norms: bool,
+    engine: EngineName,
+    batch_tokens: int,
+    rows: int,
+    progress: Progress,
+) -> Scorer:
+    """What scores a pool of so many rows against directions as a recipe's candidates are mapped, proved on `probes`;
+    raises as `score_groups`."""
+    if mapping is None:
+        chosen = choose_engine(model, directions, norms=norms, probes=probes, engine=engine, rows=rows)
+    else:
+        mean = recipe.candidate_loss == "mean"
+        v = stacked(model, directions)
+        chosen = Chosen(*mapped_engine(model, v, mapping, mean_loss=mean, norms=norms, probes=probes))
+    progress.note(chosen.why)
+    return Scorer(model, chosen, len(directions), batch_tokens)
 
 
 def raw_shard(prepared: Prepared, scored: Scored, weight: float, lengths: Sequence[float]) -> Shard:

@@ -17,7 +17,7 @@ from prism.run.curvature import curvature_of
 from prism.run.prepare import load, method_of, open_job
 from prism.run.provenance import MACHINE
 from prism.run.pulls import Pulls, pair_pulls
-from prism.run.recipes import only_part
+from prism.run.recipes import curvature_place, parts_of
 from prism.run.select import finished_run
 from prism.scoring import ScoreTable
 from prism.scoring.explain import explain
@@ -50,7 +50,8 @@ def explain_rows(
         found = _found(run, scores, ids)
         model, encoder = load(job.scored, progress)
         samples = [encoder.row(row) for row, _, _ in found]
-        curvature = curvature_of(job, only_part(job, folder), model, encoder, progress)
+        (part,) = parts_of(job, folder)
+        curvature = curvature_of(job, curvature_place(job, folder, part), model, encoder, progress)
         direction = curvature.solve(measured.direction)
         tokens, norms = [sample.response_tokens for sample in samples], [norm for _, _, norm in found]
         ones = np.ones((len(samples), 1))

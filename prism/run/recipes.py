@@ -96,7 +96,7 @@ def score_recipe(
                 part.target.save(measured)
             mapping, weight = map_and_weight(recipe, part.checkpoint.path, model, progress)
         with clock.phase("target" if kind_of(job) == "identity" else "curvature"):
-            curvature = curvature_of(at, part if part.checkpoint.path else folder, model, encoder, progress)
+            curvature = curvature_of(at, curvature_place(job, folder, part), model, encoder, progress)
             directions = [curvature.solve(direction) for direction in measured.directions.values()]
         with clock.phase("scoring"), speed.of(len(parts)):
             done = score_groups(
@@ -159,11 +159,10 @@ def part_of(job: Job, folder: RunFolder) -> Part:
     return Part(checkpoint, folder.path, folder.fingerprint, _identity(job, checkpoint, folder))
 
 
-def only_part(job: Job, folder: RunFolder) -> Part:
-    """The only checkpoint of a job, with the place where its run keeps the curvature."""
-    (part,) = parts_of(job, folder)
+def curvature_place(job: Job, folder: RunFolder, part: Part) -> Part:
+    """Where a run keeps the curvature of a checkpoint."""
     plain = isinstance(job.method, Recipe) and job.method.plain
-    return part if part.checkpoint.path and not plain else part_of(job, folder)
+    return part if part.checkpoint.path and not plain else replace(part, path=folder.path)
 
 
 def parts_of(job: Job, folder: RunFolder) -> Iterator[Part]:

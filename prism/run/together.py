@@ -14,19 +14,21 @@ import pyarrow.compute as pc
 from prism.config import SelectConfig, bytes_of
 from prism.data import Encoded, Encoder
 from prism.errors import PrismError
-from prism.methods.passes import complete, raw_shard
+from prism.methods.maps import map_and_weight, require_weights
+from prism.methods.passes import complete, raw_shard, scorer_of
 from prism.methods.recipe import Recipe
+from prism.methods.table import find_method
 from prism.model import Model
 from prism.progress import Progress
-from prism.run.curvature import Place, curvature_of, fit_identity, kind_of
+from prism.run.curvature import curvature_of, fit_identity, kind_of
 from prism.run.elsewhere import Elsewhere, elsewhere
-from prism.run.folder import RunFolder, TargetFiles
+from prism.run.folder import RunFolder
 from prism.run.prepare import Job, load, open_job
 from prism.run.provenance import circumstances
-from prism.run.recipes import measured_at, only_part, parts_of
-from prism.scoring import SHARD_ROWS, Folder, Shard, choose_engine
-from prism.scoring.choose import Chosen
+from prism.run.recipes import Part, curvature_place, measured_at, part_of, parts_of
+from prism.scoring import SHARD_ROWS, Folder, Shard
 from prism.scoring.feed import Prepared, score_shards
+from prism.scoring.mapped import CandidateMap
 from prism.scoring.scorer import Scored, Scorer
 from prism.scoring.stream import plain_shard
 from prism.target import Direction
@@ -48,38 +50,62 @@ SHARED = (
 
 @dataclass
 class _Run:
-    """One of the runs of a pass, and where it keeps its target and its shards; `seconds` are those spent so far."""
+    """One of the runs of a pass, and what it keeps of each checkpoint; `seconds` are those spent so far."""
 
     job: Job
     recipe: Recipe
     folder: RunFolder
-    target: TargetFiles
-    shards: Folder
-    place: Place
+    parts: Sequence[Part]
     seconds: float = 0.0
 
+    def shards(self, part: Part, directions: int) -> Folder:
+        return self.folder.shards() if self.recipe.plain else part.shards(directions)
+
+    def finished(self, part: Part) -> bool:
+        measured = part.target.load()
+        return measured is not None and complete(self.shards(part, len(measured.directions)), len(self.job.pool))
+
     @property
-    def finished(self) -> bool:
-        return self.target.load() is not None and complete(self.shards, len(self.job.pool))
+    def directions(self) -> int:
+        """How many it takes at once."""
+        return 1 if self.recipe.aggregate == "mean" else len({pair.subtask for pair in self.job.target})
 
     @property
     def norms(self) -> bool:
         return self.job.config.gradient_norms or self.recipe.normalise == "cosine"
 
-    def shard(self, prepared: Prepared, scored: Scored, direction: Direction) -> Shard:
-        """What this run alone would have made of its own column of the scores."""
-        if not self.norms:
+    @property
+    def tokens(self) -> int:
+        """That went through the model, at all checkpoints."""
+        places = range(math.ceil(len(self.job.pool) / SHARD_ROWS))
+        stores = (self.shards(part, self.directions) for part in self.parts)
+        shards = (store.get(number) for store in stores for number in places)
+        return sum(int(pc.sum(shard.table.column("tokens")).as_py() or 0) for shard in shards if shard is not None)
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """A run at one checkpoint with its directions: what it makes of its own columns of the scores."""
+
+    run: _Run
+    directions: Sequence[Direction]
+    store: Folder
+    mapping: CandidateMap | None
+    weight: float
+
+    def shard(self, prepared: Prepared, scored: Scored) -> Shard:
+        if not self.run.norms:
             scored = replace(scored, norms=np.full_like(scored.norms, np.nan))
-        if self.recipe.plain:
+        if self.run.recipe.plain:
             return plain_shard(prepared, scored)
-        return raw_shard(prepared, scored, 1.0, [direction.norm()])
+        return raw_shard(prepared, scored, self.weight, [v.norm() for v in self.directions])
 
 
 @dataclass
 class _Fit:
     """Where a curvature is kept that runs may share, and what its fit took."""
 
-    place: Place
+    place: Part
     seconds: float = 0.0
 
 
@@ -107,55 +133,76 @@ class _Bundles:
             store.put(number, own)
 
 
+class _Models:
+    """The model at each checkpoint, the last one at hand; `seconds` are those that loading it took."""
+
+    def __init__(self, job: Job, progress: Progress) -> None:
+        self._job, self._progress = job, progress
+        self._found: tuple[int, Model, Encoder] | None = None
+        self.seconds = 0.0
+
+    def at(self, number: int) -> tuple[Model, Encoder]:
+        if self._found is None or self._found[0] != number:
+            self._found = None  # makes room before the next is loaded
+            began = time.monotonic()
+            checkpoint = self._job.checkpoints[number]
+            config = checkpoint.applied(self._job.config, self._job.places.tokenizer)
+            self._found = number, *load(config, self._progress)
+            self.seconds = time.monotonic() - began
+        return self._found[1:]
+
+
 def together(configs: Sequence[SelectConfig]) -> list[list[SelectConfig]]:
-    """Those whose runs one pass can serve, in groups of two and more: <grad L_z, v> with a direction v each, at one
-    model, over one pool, encoded alike."""
+    """Those whose runs one pass can serve, in groups of two and more: <Gamma(grad L_z), v> with directions v of each,
+    along the same checkpoints, over one pool, encoded alike.
+
+    Raises:
+        ConfigError: there is no such method.
+    """
     groups: dict[str, list[SelectConfig]] = {}
     for config in configs:
-        if config.engine != "forward" and not config.pair_scores:
+        recipe = find_method(config.method)
+        if isinstance(recipe, Recipe) and config.engine != "forward" and not config.pair_scores:
             options = {name: value for name, value in config.stage("scoring").items() if name not in OF_A_DIRECTION}
-            groups.setdefault(repr([options, *(getattr(config, name) for name in SHARED)]), []).append(config)
+            formed = (recipe.candidate_map, recipe.candidate_loss) if recipe.candidate_map != "identity" else None
+            key = repr([options, formed, *(getattr(config, name) for name in SHARED)])
+            groups.setdefault(key, []).append(config)
     return [group for group in groups.values() if len(group) > 1]
 
 
 def score_together(configs: Sequence[SelectConfig], progress: Progress) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Fill the run folders of a group of `together` by one pass, so that `run_select` finds every score there; as many
-    directions a pass as `direction_memory` holds, and what each pass was for is told when it is over.
+    """Fill the run folders of a group of `together` by one pass for each checkpoint, so that `run_select` finds every
+    score there; as many directions a pass as `direction_memory` holds, and what passes were for is told when they are
+    over.
 
-    A run whose method takes more than a direction, that is finished, or whose target can't be measured is left to
-    itself, and what it would say then is said here.
+    A run that is finished, or whose target can't be measured, is left to itself, and what it would say then is said
+    here.
 
     Yields:
-        A folder, and what its scores took: `seconds`, with the pass in full; `tokens` through the model; `reused_rows`,
-        which were there already; and how many runs had the pass (`together`).
+        A folder, and what its scores took: `seconds`, with the passes in full; `tokens` through the model;
+        `reused_rows`, which were there already; and how many runs had the passes (`together`).
     """
     with ExitStack() as stack:
         runs = [run for config in configs if (run := _opened(config.absolute(), stack, progress)) is not None]
         if len(runs) < 2:
             return
-        first = runs[0].job
-        began = time.monotonic()
-        model, encoder = load(first.scored, progress)
-        loading = time.monotonic() - began
+        models = _Models(runs[0].job, progress)
+        model, _ = models.at(0)
         each = 2 * sum(p.numel() * max(4, p.element_size()) for p in model.parameters.values())
-        room = bytes_of(first.config.direction_memory) // each
+        room = bytes_of(runs[0].job.config.direction_memory) // each
         if room < 2:
             progress.note(f"two directions take {2 * each / 1e9:.2g} GB, more than direction_memory: a pass for each")
             return
         fits: dict[str, _Fit] = {}
-        for start in range(0, len(runs), room):
-            some = runs[start : start + room]
-            ready = list(_measured(some, fits, model, encoder, progress)) if len(some) > 1 else []
-            if len(ready) < 2:
-                continue
-            names = ", ".join(run.recipe.name for run, _ in ready)
-            progress.note(f"one pass scores {len(ready)} methods: {names}")
-            began = time.monotonic()
-            reused = _pass(ready, model, encoder, progress)
-            for run, _ in ready:
-                seconds = loading + run.seconds + time.monotonic() - began
-                cost = {"seconds": seconds, "tokens": _tokens(run), "reused_rows": reused}
-                yield run.job.config.out, {**cost, "together": len(ready)}
+        others: dict[str, Elsewhere] = {}
+        for some in _fitting(runs, room):
+            reused = 0
+            for number in range(len(runs[0].job.checkpoints)):
+                reused += _at_checkpoint(number, some, models, fits, others, progress)
+            done = [run for run in some if all(run.finished(part) for part in run.parts)]
+            for run in done if len(done) > 1 else []:
+                cost = {"seconds": run.seconds, "tokens": run.tokens, "reused_rows": reused // len(run.parts)}
+                yield run.job.config.out, {**cost, "together": len(done)}
 
 
 def _opened(config: SelectConfig, stack: ExitStack, progress: Progress) -> _Run | None:
@@ -163,21 +210,17 @@ def _opened(config: SelectConfig, stack: ExitStack, progress: Progress) -> _Run 
     try:
         job = open_job(config)
         recipe = job.method
-        if not isinstance(recipe, Recipe) or not recipe.linear:
-            return None
+        assert isinstance(recipe, Recipe)
+        if recipe.checkpoints == "all":
+            require_weights([checkpoint.path for checkpoint in job.checkpoints if checkpoint.path])
         folder = RunFolder(Path(config.out))
         stack.callback(folder.close)
         if folder.finished:
             return None
         folder.check(job.identity())
         job.require_data()
-        (part,) = parts_of(job, folder)
-        place = only_part(job, folder)
-        if recipe.plain:
-            run = _Run(job, recipe, folder, place.target, folder.shards(), place)
-        else:
-            run = _Run(job, recipe, folder, part.target, part.shards(1), place)
-        if run.finished:
+        run = _Run(job, recipe, folder, [part_of(job, folder)] if recipe.plain else list(parts_of(job, folder)))
+        if all(run.finished(part) for part in run.parts):
             return None
         folder.claim(circumstances(config.seed))
         config.save(folder.path / "config.yaml")
@@ -187,69 +230,122 @@ def _opened(config: SelectConfig, stack: ExitStack, progress: Progress) -> _Run 
         return None
 
 
-def _measured(
-    runs: Sequence[_Run], fits: dict[str, _Fit], model: Model, encoder: Encoder, progress: Progress
-) -> Iterator[tuple[_Run, Direction]]:
-    """Runs with their directions, through their curvatures. What two of them share, a curvature or another model's
-    losses, is made once; the seconds of a curvature's fit count for both."""
-    others: dict[str, Elsewhere] = {}
+def _fitting(runs: Sequence[_Run], room: int) -> Iterator[list[_Run]]:
+    """Runs in order, as many at a time as have room for their directions; one that would be alone is left out."""
+    some: list[_Run] = []
     for run in runs:
+        if sum(one.directions for one in [*some, run]) > room:
+            if len(some) > 1:
+                yield some
+            some = []
+        some = [*some, run] if run.directions <= room else some
+    if len(some) > 1:
+        yield some
+
+
+def _at_checkpoint(
+    number: int,
+    runs: list[_Run],
+    models: _Models,
+    fits: dict[str, _Fit],
+    others: dict[str, Elsewhere],
+    progress: Progress,
+) -> int:
+    """One pass for the runs that are not finished there; one that fails is taken out of `runs`. Returns how many rows
+    were scored already."""
+    job = runs[0].job
+    waiting = [run for run in runs if not run.finished(run.parts[number])]
+    if len(waiting) < 2:
+        return len(job.pool) if not waiting else 0
+    if path := job.checkpoints[number].path:
+        progress.note(f"checkpoint {number + 1} of {len(job.checkpoints)}: {path}")
+    model, encoder = models.at(number)
+    ready = []
+    for run in waiting:
         began = time.monotonic()
         try:
-            measured = run.target.load()
-            if measured is None:
-                config, objective = run.job.config, run.recipe.objective
-                asked = repr(
-                    (config.target, config.target_columns, config.preference_from, objective.form, objective.paired)
-                )
-                if asked not in others:
-                    others[asked] = elsewhere(run.job, encoder, progress)
-                measured = measured_at(run.job, run.recipe, model, encoder, others[asked], progress)
-                run.target.path.mkdir(parents=True, exist_ok=True)
-                run.target.save(measured)
-            kind, fit = kind_of(run.job), _Fit(run.place)
-            if kind not in ("identity", "adam") and run.job.config.curvature_from is None:
-                fit = fits.setdefault(repr(fit_identity(run.job, run.place, model, kind)), fit)
-            before, run.seconds = time.monotonic(), fit.seconds
-            curvature = curvature_of(run.job, fit.place, model, encoder, progress)
-            fit.seconds = fit.seconds or time.monotonic() - before
-            direction = curvature.solve(measured.direction)
+            ready.append(_measured(run, run.parts[number], fits, others, model, encoder, progress))
         except PrismError as error:
             progress.note(f"{run.recipe.name} is left out of the pass for several methods: {error}")
-            continue
-        run.seconds += time.monotonic() - began
-        yield run, direction
+            runs.remove(run)
+        run.seconds += models.seconds + time.monotonic() - began
+    if len(ready) < 2:
+        return 0
+    progress.note(f"one pass scores {len(ready)} methods: {', '.join(one.run.recipe.name for one in ready)}")
+    began = time.monotonic()
+    reused = _pass(ready, model, encoder, progress)
+    for one in ready:
+        one.run.seconds += time.monotonic() - began
+    return reused
 
 
-def _pass(ready: Sequence[tuple[_Run, Direction]], model: Model, encoder: Encoder, progress: Progress) -> int:
+def _measured(
+    run: _Run,
+    part: Part,
+    fits: dict[str, _Fit],
+    others: dict[str, Elsewhere],
+    model: Model,
+    encoder: Encoder,
+    progress: Progress,
+) -> _Ready:
+    """A run with its directions at a checkpoint, through its curvature. What two runs share, a curvature or another
+    model's losses, is made once; the seconds of a curvature's fit count for both."""
+    measured = part.target.load()
+    if measured is None:
+        config, objective = run.job.config, run.recipe.objective
+        asked = repr((config.target, config.target_columns, config.preference_from, objective.form, objective.paired))
+        if asked not in others:
+            others[asked] = elsewhere(run.job, encoder, progress)
+        measured = measured_at(run.job, run.recipe, model, encoder, others[asked], progress)
+        part.target.path.mkdir(parents=True, exist_ok=True)
+        part.target.save(measured)
+    mapping, weight = map_and_weight(run.recipe, part.checkpoint.path, model, progress)
+    place = curvature_place(run.job, run.folder, part)
+    kind, fit = kind_of(run.job), _Fit(place)
+    if kind not in ("identity", "adam") and run.job.config.curvature_from is None:
+        fit = fits.setdefault(repr(fit_identity(run.job, place, model, kind)), fit)
+    run.seconds += fit.seconds
+    began = time.monotonic()
+    curvature = curvature_of(run.job, fit.place, model, encoder, progress)
+    fit.seconds = fit.seconds or time.monotonic() - began
+    directions = [curvature.solve(direction) for direction in measured.directions.values()]
+    return _Ready(run, directions, run.shards(part, len(directions)), mapping, weight)
+
+
+def _pass(ready: Sequence[_Ready], model: Model, encoder: Encoder, progress: Progress) -> int:
     """Score the pool against all directions at once; returns how many rows were there."""
-    runs, directions = zip(*ready, strict=True)
-    pool, config = runs[0].job.pool, runs[0].job.config
-    norms = any(run.norms for run in runs)
+    job, recipe = ready[0].run.job, ready[0].run.recipe
+    directions = [direction for one in ready for direction in one.directions]
+    ends = np.cumsum([len(one.directions) for one in ready])[:-1].tolist()
+    norms = any(one.run.norms for one in ready)
 
     def make_scorer(probes: Sequence[Encoded]) -> Scorer:
-        chosen: Chosen = choose_engine(model, directions, norms=norms, probes=probes, engine=config.engine)
-        progress.note(chosen.why)
-        return Scorer(model, chosen, len(directions), config.batch_tokens)
+        return scorer_of(
+            recipe,
+            model,
+            directions,
+            probes,
+            mapping=ready[0].mapping,
+            norms=norms,
+            engine=job.config.engine,
+            batch_tokens=job.config.batch_tokens,
+            rows=len(job.pool),
+            progress=progress,
+        )
 
     def make_shard(prepared: Prepared, scored: Scored) -> Shard:
-        columns = (replace(scored, scores=scored.scores[:, [place]]) for place in range(len(runs)))
-        each = [run.shard(prepared, own, v) for (run, v), own in zip(ready, columns, strict=True)]
+        columns = np.split(scored.scores, ends, axis=1)
+        each = [one.shard(prepared, replace(scored, scores=own)) for one, own in zip(ready, columns, strict=True)]
         return _Bundle(each[0].table, each[0].rejected, each[0].notes, each)
 
-    progress.start("score", len(pool))
+    progress.start("score", len(job.pool))
     return score_shards(
-        pool,
+        job.pool,
         encoder,
-        _Bundles([run.shards for run in runs]),
+        _Bundles([one.store for one in ready]),
         make_scorer,
         make_shard,
         directions=len(directions),
         shard_rows=SHARD_ROWS,
         progress=progress,
     )
-
-
-def _tokens(run: _Run) -> int:
-    shards = (run.shards.get(number) for number in range(math.ceil(len(run.job.pool) / SHARD_ROWS)))
-    return sum(int(pc.sum(shard.table.column("tokens")).as_py() or 0) for shard in shards if shard is not None)

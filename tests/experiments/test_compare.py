@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,12 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from prism.errors import ConfigError
-from prism.experiments.compare import compare, plan
+from prism.experiments.compare import compare, compare_all, plan
 from prism.experiments.experiment import in_tokens, load_experiment
 from prism.experiments.grid import Grid
 from prism.experiments.steps import fine_tuned
 from tests.cli.command import prism, refusal
+from tests.conftest import TEXTS, Rows
 from tests.experiments.conftest import Place
 from tests.run.test_select import Notes
 
@@ -99,10 +101,47 @@ def test_one_pass_scores_all_methods_that_it_can(place: Place) -> None:
     }  # fmt: skip
     assert all(found["costs"][name]["tokens"] > 0 for name in ("prism", "prism-sharp", "cosine"))
     text = (place.folder / "cmp" / "compare.md").read_text()
-    assert "Prism, prism-sharp, cosine were scored in one pass together" in text
+    assert "Prism, prism-sharp, cosine were scored in passes for several methods or targets" in text
     again = Notes()
     assert compare(experiment, again)["costs"] == found["costs"]
     assert not any(note.startswith("one pass") for note in again.notes)
+
+
+def test_experiments_on_several_targets_share_their_work(
+    place: Place, write_jsonl: Callable[[str, Rows], Path]
+) -> None:
+    pairs: Rows = [
+        {"prompt": q, "chosen": "Yes.", "rejected": a, "subtask": "ab"[n % 2]} for n, (q, a) in enumerate(TEXTS)
+    ]
+    other = write_jsonl("a.jsonl", pairs[:4]), write_jsonl("b.jsonl", pairs[4:])
+    targets = {"glib": (place.target, place.held_out), "yes": other}
+    common: dict[str, Any] = {
+        "methods": ["random", "less", "rose"],
+        "seeds": [0],
+        "warmup": {"share": "8", "epochs": 1, "checkpoints": 2, "batch": 2},
+        "shared": str(place.folder / "shared"),
+    }  # fmt: skip
+    files = []
+    for name, (target, held_out) in targets.items():
+        file = write(place, **common, target=str(target), held_out=str(held_out), out=str(place.folder / name))
+        files.append(file.rename(place.folder / f"{name}.yaml"))
+    alone = compare(load_experiment(files[1], {"out": str(place.folder / "alone"), "shared": None}))
+    notes = Notes()
+    found = list(compare_all([load_experiment(file, {}) for file in files], notes))
+    passes = [note for note in notes.notes if note.startswith("one pass scores")]
+    assert passes == ["one pass scores 4 methods: less, rose, less, rose"] * 2
+    assert [one["failed"] for one in (alone, *found)] == [0, 0, 0]
+    for mine, theirs in zip(found[1]["methods"], alone["methods"], strict=True):
+        assert mine["preference"]["value"] == pytest.approx(theirs["preference"]["value"], abs=1e-5)
+    cells = [cell for name in targets for cell in (place.folder / name / "cells").glob("*-seed*")]
+    rows = {(cell / "selected.jsonl").read_text() for cell in cells}
+    assert len(cells) == 6 and len(rows) <= 5  # random's are the same for both targets
+    assert len(list((place.folder / "shared" / "models").glob("*/train.json"))) == len(rows)
+    assert len(list((place.folder / "shared" / "warmups").glob("*/warmup.json"))) == 1
+    assert "two experiments go to" in refusal("compare", files[0], files[0])
+    assert "--out is the folder of one experiment" in refusal("compare", *files, "--out", place.folder / "x")
+    shown = prism("compare", *files, "--dry-run", "--json")
+    assert [sum(not cell["done"] for cell in json.loads(line)) for line in shown.out.splitlines()] == [0, 0]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """One pass for several methods: each run must be what it is alone."""
 
+import shutil
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
@@ -7,11 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from prism.config import SelectConfig
 from prism.run.select import Run, run_select
 from prism.run.together import score_together, together
 from prism.scoring import SHARD_ROWS
+from prism.training.warmup import warmup
+from prism.training.warmup_config import WarmupConfig
 from tests.conftest import TEXTS, Rows
 from tests.run.test_select import Notes, flip
 
@@ -143,4 +147,91 @@ def test_which_runs_one_pass_can_serve(many: SelectConfig) -> None:
     for other in ({"engine": "forward"}, {"pair_scores": True}, {"max_length": 9}, {"model": "m"}, {"pool": ["p"]},
                   {"parameters": "all"}, {"checkpoints": ["c"]}):  # fmt: skip
         assert together([changed(), changed(method="chosen", **other)]) == []
-    assert dict(score_together([changed(), changed(method="random", out=f"{many.out}2")], Notes())) == {}
+    assert together([changed(), changed(method="random")]) == []
+    along = [changed(checkpoints=["c"], method=method) for method in ("less", "rose", "tracin", "chosen")]
+    assert together(along) == [along[:2], along[2:]]  # Adam's steps, and gradients as they are
+    assert together([along[0], changed(checkpoints=["c"], method=str(recipe(many, candidate_loss="sum")))]) == []
+
+
+def recipe(config: SelectConfig, **fields: Any) -> Path:
+    """A method of one's own, beginning with less."""
+    place = Path(config.model) / "mine.yaml"
+    place.write_text(yaml.safe_dump({"base": "less", **fields}))
+    return place
+
+
+@pytest.fixture
+def along(many: SelectConfig, write_jsonl: Callable[[str, Rows], Path], tmp_path: Path) -> SelectConfig:
+    """Two checkpoints of a warm-up, and pairs of two subtasks; a small pool."""
+    rows: Rows = [{"prompt": f"{q} ({n})", "completion": a} for n in range(6) for q, a in TEXTS]
+    pool = [str(write_jsonl("small.jsonl", rows))]
+    pairs: Rows = [
+        {"prompt": q, "chosen": a, "rejected": TEXTS[n - 1][1], "subtask": "ab"[n % 2]}
+        for n, (q, a) in enumerate(TEXTS[:5])
+    ]
+    fields: dict[str, Any] = {"share": "16", "epochs": 1, "checkpoints": 2}
+    place = warmup(WarmupConfig(model=many.model, pool=pool, out=str(tmp_path / "warm"), **fields))
+    target = [str(write_jsonl("subtasks.jsonl", pairs))]
+    return many.model_copy(update={"checkpoints": [str(place)], "pool": pool, "target": target})
+
+
+def test_methods_along_a_warm_up_and_targets_share_each_checkpoint_s_pass(
+    along: SelectConfig, write_jsonl: Callable[[str, Rows], Path]
+) -> None:
+    other = [str(write_jsonl("other.jsonl", [{"prompt": q, "chosen": a, "rejected": "no"} for q, a in TEXTS[4:]]))]
+    changes: list[dict[str, Any]] = [
+        {"method": "less"},
+        {"method": "rose"},
+        {"method": "less", "target": other},
+        {"method": str(recipe(along, aggregate="subtask-round-robin"))},
+    ]
+    alone = [run_select(along.model_copy(update={**c, "out": f"{along.out}-{n}"})) for n, c in enumerate(changes)]
+    configs = [along.model_copy(update={**c, "out": f"{along.out}-with-{n}"}) for n, c in enumerate(changes)]
+    assert together(configs) == [configs]
+    notes = Notes()
+    told = dict(score_together(configs, notes))
+    passes = [note for note in notes.notes if note.startswith("one pass scores")]
+    assert passes == ["one pass scores 4 methods: less, rose, less, mine"] * 2
+    tokens = int(alone[0].selection.scores.column("tokens").sum())
+    assert {(cost["together"], cost["tokens"]) for cost in told.values()} == {(4, 2 * tokens)}
+    for config, before in zip(configs, alone, strict=True):
+        after = Notes()
+        run = run_select(config, after)
+        assert [note for note in after.notes if note.startswith("reused checkpoint")] == [
+            "reused checkpoint 1 of 2", "reused checkpoint 2 of 2"
+        ]  # fmt: skip
+        for name in ("score", "loss"):
+            mine, theirs = run.selection.scores.column(name), before.selection.scores.column(name)
+            np.testing.assert_allclose(mine, theirs, rtol=1e-3, atol=1e-4 * np.abs(theirs).max())
+        assert run.selection.places.tolist() == before.selection.places.tolist()
+        assert run.target.table.equals(before.target.table)
+
+
+def test_a_run_that_was_begun_alone_joins_at_the_next_checkpoint(along: SelectConfig) -> None:
+    configs = [along.model_copy(update={"method": m, "out": f"{along.out}-{m}"}) for m in ("less", "rose")]
+    dict(score_together(configs, Notes()))
+    whole = [run_select(config).selection.scores.column("score") for config in configs]
+    for config in configs:
+        (Path(config.out) / "summary.json").unlink()
+        shutil.rmtree(Path(config.out) / "checkpoints" / "002")
+    shutil.rmtree(Path(configs[1].out) / "checkpoints" / "001")
+    notes = Notes()
+    assert dict(score_together(configs, notes)) == {}  # rose is left to find its first checkpoint alone
+    assert sum(note.startswith("one pass scores") for note in notes.notes) == 1
+    for config, before in zip(configs, whole, strict=True):
+        np.testing.assert_allclose(run_select(config).selection.scores.column("score"), before, rtol=1e-3, atol=1e-6)
+
+
+def test_room_counts_the_directions_of_subtasks(along: SelectConfig) -> None:
+    weights = Notes()
+    run_select(along.model_copy(update={"method": "less", "out": f"{along.out}-size"}), weights)
+    said = next(note for note in weights.notes if note.startswith("gradients in"))
+    size = int(said.split("(")[1].split(" ")[0].replace(",", ""))
+    few = along.model_copy(update={"direction_memory": f"{2 * 4 * size * 4}B"})
+    methods = ("less", "rose", "less", "less")  # two directions, one, two and two
+    configs = [few.model_copy(update={"method": m, "out": f"{few.out}-{n}"}) for n, m in enumerate(methods)]
+    notes = Notes()
+    told = dict(score_together(configs, notes))
+    passes = [note for note in notes.notes if note.startswith("one pass scores")]
+    assert passes == ["one pass scores 2 methods: less, rose"] * 2 + ["one pass scores 2 methods: less, less"] * 2
+    assert len(told) == 4

@@ -1,0 +1,75 @@
+"""Scores that several methods of a comparison, or several comparisons, can have in one pass; and their warm-ups."""
+
+import logging
+import time
+from collections.abc import Iterable
+from functools import partial
+from typing import Any
+
+from prism.config import SelectConfig
+from prism.errors import PrismError, first_line
+from prism.experiments.experiment import Method
+from prism.experiments.grid import Grid
+from prism.experiments.work import in_turn, once
+from prism.model.memory import make_room
+from prism.progress import Progress
+from prism.run.together import score_together, together
+from prism.training.warmup import warmup
+
+log = logging.getLogger("prism")
+
+
+class Joint:
+    """Knows which scores are wanted, and makes those that one pass can serve when the first of them is asked for."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._wanted: dict[str, tuple[Grid, Method, int, SelectConfig]] = {}
+
+    def want(self, grid: Grid, scores: Iterable[tuple[Method, int]]) -> None:
+        """Those of some methods, each at a seed."""
+        for method, seed in scores:
+            config = grid.scoring(method, seed)
+            self._wanted[config.out] = grid, method, seed, config
+
+    def score(self, out: str) -> None:
+        """Make the scores that are wanted in the folder `out`, with all that can have its pass. What that leaves out,
+        or where it fails, is left to whoever asked: then the folder lacks some."""
+        groups = together([config for *_, config in self._wanted.values()])
+        group = next((group for group in groups if any(config.out == out for config in group)), [])
+        wanted = {config.out: self._wanted.pop(config.out) for config in group}
+        self._wanted.pop(out, None)
+        names = ", ".join(dict.fromkeys(config.method for config in group))
+        try:
+            for grid, method, seed, _ in wanted.values():
+                warmed(grid, method, seed, self._progress)
+            for done, cost in score_together(group, self._progress):
+                grid, method, seed, _ = wanted[done]
+                cost["seconds"] += warmed(grid, method, seed, self._progress)
+                once(grid.cost_file(method, seed), {}, partial(dict, cost))
+        except Exception as error:
+            log.error("one pass for %s failed: %s", names, error, exc_info=not isinstance(error, PrismError))
+            self._progress.note(f"one pass for {names} failed, so that each gets its own: {why(error)}")
+        finally:
+            make_room()
+
+
+def warmed(grid: Grid, method: Method, seed: int, progress: Progress) -> float:
+    """Make the warm-up of a method at a seed where it is not there yet; returns the seconds that it took, none for a
+    method without one."""
+    if not method.warms_up:
+        return 0.0
+    place = grid.warmup_folder(method, seed)
+
+    def make() -> dict[str, Any]:
+        began = time.monotonic()
+        warmup(grid.experiment.warming(method, str(place), seed), progress)
+        return {"seconds": time.monotonic() - began}
+
+    with in_turn(place, progress):
+        return float(once(place.with_suffix(".json"), {}, make)["seconds"])
+
+
+def why(error: Exception) -> str:
+    """What is said of a step that failed."""
+    return str(error) if isinstance(error, PrismError) else f"{type(error).__name__}: {first_line(error)}"
