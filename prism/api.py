@@ -7,9 +7,8 @@ from typing import Literal
 from prism.budget import BATCH_TOKENS
 from prism.curvature import Curvature, Damping, Fitted, Identity
 from prism.curvature.described import described
-from prism.curvature.fit import FACTORLESS, FitOptions, fit_into
-from prism.curvature.gauss_newton import ConjugateGradients
-from prism.curvature.rank_one import RankOneMean
+from prism.curvature.factorless import FACTORLESS, solver
+from prism.curvature.fit import FitOptions, fit_into
 from prism.curvature.sample import Labels
 from prism.curvature.store import BlockStore, Folder, Memory
 from prism.data import Pool, Responses, Target
@@ -155,16 +154,14 @@ def fit_curvature(
     progress, damp = progress or Silent(), Damping.parse(damping)
     encoder = model.encoder(max_length=max_length, responses=responses, plain=plain)
     options = FitOptions(samples, FACTORLESS.get(kind, labels), seed, batch_tokens, memory)
-    if kind == "datainf":
-        return RankOneMean(model, options.choose(model, pool, encoder, progress), damp, progress)
-    if kind == "cg":
+    if kind in FACTORLESS:
         chosen = options.choose(model, pool, encoder, progress)
-        return ConjugateGradients(model, chosen, damp, tolerance, iterations, progress)
+        return solver(kind, model, chosen, damp, progress, tolerance=tolerance, iterations=iterations)
     store: BlockStore = Memory()
     if folder is not None:
         about = {"curvature_samples": samples, "curvature_labels": labels, "seed": seed}
         rows = {"responses": responses, "plain": plain, "max_length": max_length}
         files = {str(number): digest for number, digest in enumerate(pool.fingerprints.values(), 1)}
         store = Folder(Path(folder), described(model, kind, model.fingerprints, files, {**about, **rows}))
-    fit_into(store, model, pool, encoder, kind, options, progress)
+    fit_into(store, model, pool, encoder, kind, options, progress)  # type: ignore[arg-type]
     return Fitted(kind, damp, store.blocks(), store.means)

@@ -22,6 +22,8 @@ from prism.damping import Damping
 from prism.errors import ConfigError
 from prism.files import write_whole
 
+Quantize = Literal["8bit", "4bit"]
+
 
 def _option(
     stage: Literal["data", "scoring", "selection", "training", "evaluation", "display"],
@@ -151,7 +153,7 @@ class SelectConfig(Config):
     max_length: int | None = _option("scoring", "Longest sample in tokens; 2,048 or the model's limit.", None, ge=2)
     batch_tokens: int = _option("scoring", "Padded tokens per batch.", BATCH_TOKENS, ge=1)
     dtype: str = _option("scoring", "auto (the checkpoint's), float32, bfloat16, float16, float64.", "auto")
-    quantize: Literal["8bit", "4bit"] | None = _option(
+    quantize: Quantize | None = _option(
         "scoring", "Keep the model's matrices in so few bits (bitsandbytes); gradients in a LoRA.", None
     )
     device: str = _option("display", "auto, cpu, cuda, cuda:1, mps.", "auto")

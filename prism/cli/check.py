@@ -2,9 +2,11 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
+
+from prism.config import Quantize
 
 
 def command(
@@ -18,7 +20,7 @@ def command(
     ] = "auto",
     dtype: Annotated[str, typer.Option(help="auto (the checkpoint's), float32, bfloat16, float16, float64.")] = "auto",
     quantize: Annotated[
-        Literal["8bit", "4bit"] | None, typer.Option(help="Keep matrices in so few bits; gradients in a LoRA.")
+        Quantize | None, typer.Option(help="Keep matrices in so few bits; gradients in a LoRA.")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     samples: Annotated[int, typer.Option(min=1, help="How many samples to check on.")] = 5,

@@ -22,10 +22,6 @@ from prism.scoring.taps import modules_outside
 from prism.scoring.targets import find_targets
 
 Kind = Literal["diagonal", "kfac", "ekfac"]
-FACTORLESS: dict[str, Labels] = {  # curvatures that keep nothing but what they solve, with the labels that they are of
-    "cg": "model",  # the trace of the Gauss-Newton matrix
-    "datainf": "data",  # as published
-}
 
 
 @dataclass(frozen=True)

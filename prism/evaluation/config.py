@@ -6,7 +6,7 @@ from typing import Any, Literal
 from pydantic import field_validator
 
 from prism.budget import BATCH_TOKENS
-from prism.config import Config, absolute_place, option
+from prism.config import Config, Quantize, absolute_place, option
 from prism.errors import ConfigError
 
 MEASURES = ("target", "retain", "generate", "tasks")
@@ -41,7 +41,7 @@ class EvaluateConfig(Config):
     resamples: int = option("evaluation", "Bootstrap resamples behind each interval.", 2000, ge=1)
     batch_tokens: int = option("display", "Padded tokens per batch.", BATCH_TOKENS, ge=1)
     dtype: str = option("evaluation", "auto (the checkpoint's), float32, bfloat16, float16, float64.", "auto")
-    quantize: Literal["8bit", "4bit"] | None = option(
+    quantize: Quantize | None = option(
         "evaluation", "Keep the matrices in so few bits (bitsandbytes); as the training did unless given.", None
     )
     device: str = option("display", "auto, cpu, cuda, cuda:1, mps.", "auto")

@@ -4,11 +4,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from prism.config import Quantize
 from prism.data import Encoder
 from prism.errors import ConfigError, RunError
 from prism.evaluation.config import EvaluateConfig
 from prism.model import Model, load_model
-from prism.model.quantized import Quantize
 from prism.training.folder import base_place, read_record, trained_place
 
 

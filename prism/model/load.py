@@ -10,13 +10,14 @@ from typing import Any
 import torch
 from torch import nn
 
+from prism.config import Quantize
 from prism.data import Encoder, Responses
 from prism.errors import ConfigError, ModelError, first_line
 from prism.model.causal import require_causal
 from prism.model.parameters import choose_parameters, lora_names
 from prism.model.places import Places, find_model, has_tokenizer
 from prism.model.precision import DTYPES, narrowest, types_of
-from prism.model.quantized import Quantize, keep_differentiable, loading_options
+from prism.model.quantized import keep_differentiable, loading_options
 from prism.model.quiet import quiet_transformers
 
 DEFAULT_MAX_LENGTH = 2048

@@ -1,14 +1,14 @@
 """Models whose matrices are kept in 8 or 4 bits: what their loading takes, and which weights carry no gradient."""
 
 from importlib.util import find_spec
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
 
+from prism.config import Quantize
 from prism.errors import ConfigError, ModelError
 
-Quantize = Literal["8bit", "4bit"]
 NEEDED = ("bitsandbytes", "accelerate")
 
 

@@ -9,9 +9,8 @@ from typing import Any, Protocol
 from prism.config import SelectConfig, bytes_of
 from prism.curvature import Curvature, Damping, Diagonal, Fitted, Identity
 from prism.curvature.described import described, require_same
-from prism.curvature.fit import FACTORLESS, FitOptions, fit_into
-from prism.curvature.gauss_newton import ConjugateGradients
-from prism.curvature.rank_one import RankOneMean
+from prism.curvature.factorless import FACTORLESS, solver
+from prism.curvature.fit import FitOptions, fit_into
 from prism.curvature.store import Folder, read_finished
 from prism.data import Encoder
 from prism.errors import ConfigError, RunError
@@ -170,10 +169,13 @@ class _Once:
             config = self.job.config
             options = replace(fit_options(config), labels=FACTORLESS[self.name])
             samples = options.choose(self.model, self.job.pool, self.encoder, self.progress)
-            if self.name == "datainf":
-                self._made = RankOneMean(self.model, samples, self.own, self.progress)
-            else:
-                self._made = ConjugateGradients(
-                    self.model, samples, self.own, config.cg_tolerance, config.cg_iterations, self.progress
-                )
+            self._made = solver(
+                self.name,
+                self.model,
+                samples,
+                self.own,
+                self.progress,
+                tolerance=config.cg_tolerance,
+                iterations=config.cg_iterations,
+            )
         return self._made

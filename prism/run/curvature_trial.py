@@ -4,9 +4,8 @@ import time
 from dataclasses import dataclass, replace
 
 from prism.curvature import Damping
-from prism.curvature.fit import FACTORLESS, FitOptions, Plan, fit_blocks
-from prism.curvature.gauss_newton import ConjugateGradients
-from prism.curvature.rank_one import RankOneMean
+from prism.curvature.factorless import FACTORLESS, solver
+from prism.curvature.fit import FitOptions, Plan, fit_blocks
 from prism.curvature.store import Memory
 from prism.data import Pool
 from prism.run.curvature import fit_options
@@ -53,20 +52,15 @@ def try_curvature(bench: Bench, sample: Pool, kind: str, rows: int, direction: D
     )
     drawing, watch.passes = watch.passes * share, 0.0
     began = time.monotonic()
-    if kind == "datainf":
-        RankOneMean(bench.model, found, Damping(1.0, False), watch).solve(direction)
-        size = sum(t.nbytes for t in direction.tensors.values())
-        seconds = drawing + (time.monotonic() - began) * share
-        return CurvatureTrial(seconds, 3 * size, size, f"2 passes over {min(options.samples, rows):,} samples")
-    if kind == "cg":
+    if kind in FACTORLESS:
+        damping = Damping(1.0, False)
+        solver(kind, bench.model, found, damping, watch, tolerance=1e-30, iterations=PRODUCTS).solve(direction)
+        seconds = (time.monotonic() - began) * share
+        size, of = sum(t.nbytes for t in direction.tensors.values()), f"{min(options.samples, rows):,} samples"
+        if kind == "datainf":
+            return CurvatureTrial(drawing + seconds, 3 * size, size, f"2 passes over {of}")
         most = bench.config.cg_iterations
-        cg = ConjugateGradients(bench.model, found, Damping(1.0, False), 1e-30, PRODUCTS, watch)
-        cg.solve(direction)
-        seconds = drawing + (time.monotonic() - began) / PRODUCTS * share * most
-        size = sum(t.nbytes for t in direction.tensors.values())
-        return CurvatureTrial(
-            seconds, 6 * size, size, f"up to {most} products of {min(options.samples, rows):,} samples"
-        )
+        return CurvatureTrial(drawing + seconds / PRODUCTS * most, 6 * size, size, f"up to {most} products of {of}")
     plan = Plan.make(bench.model, kind, options.memory)  # type: ignore[arg-type]
     fit_blocks(bench.model, found, replace(plan, groups=plan.groups[:1]), Memory(), watch)
     rest = max(0.0, time.monotonic() - began - watch.passes)

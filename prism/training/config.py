@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import field_validator
 
-from prism.config import Config, absolute_place, option
+from prism.config import Config, Quantize, absolute_place, option
 
 
 class TrainConfig(Config):
@@ -21,7 +21,7 @@ class TrainConfig(Config):
     lora_rank: int | None = option("training", "Rank of a new LoRA.", None, ge=1)
     lora_alpha: int | None = option("training", "Its alpha; twice the rank unless given.", None, ge=1)
     lora_dropout: float = option("training", "Its dropout.", 0.0, ge=0, lt=1)
-    quantize: Literal["8bit", "4bit"] | None = option(
+    quantize: Quantize | None = option(
         "training", "Keep the base's matrices in so few bits (bitsandbytes), and train a LoRA on it.", None
     )
     epochs: float | None = option("training", "Passes over the data.", None, gt=0, allow_inf_nan=False)

@@ -6,7 +6,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator
 
 from prism.budget import Budget
-from prism.config import Config, absolute_place, option
+from prism.config import Config, Quantize, absolute_place, option
 from prism.errors import ConfigError
 from prism.training.config import TrainConfig
 
@@ -32,7 +32,7 @@ class WarmupConfig(Config):
     )
     lora_alpha: int | None = option("training", "Its alpha; four times the rank.", None, ge=1)
     lora_dropout: float = option("training", "Its dropout.", 0.1, ge=0, lt=1)
-    quantize: Literal["8bit", "4bit"] | None = option(
+    quantize: Quantize | None = option(
         "training", "Keep the base's matrices in so few bits (bitsandbytes), and train a LoRA on it.", None
     )
     epochs: float = option("training", "Passes over the share.", 4.0, gt=0, allow_inf_nan=False)

@@ -10,11 +10,10 @@ import pytest
 import torch
 
 from prism import load_model, load_pool, load_target
-from prism.config import SelectConfig
+from prism.config import Quantize, SelectConfig
 from prism.data import collate
 from prism.errors import ConfigError, ModelError
 from prism.model import Model, quantized
-from prism.model.quantized import Quantize
 from prism.run.explain import explain_row
 from prism.run.select import run_select
 from prism.scoring.backward import StreamingEngine
