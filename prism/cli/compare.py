@@ -44,13 +44,17 @@ def command(
                 title = f"cells of {Path(one.out).name}"
                 show_tables([Table(title, ("method", "budget", "seed", ""), words)], [f"{left} of {len(cells)} to do"])
         return
-    with only_ours(), Bars(quiet=quiet or as_json) as bars:
-        summaries = list(compare_all(settings, bars))
-    for found in summaries:
+    failed, bars = 0, Bars(quiet=quiet or as_json)
+    summaries = compare_all(settings, bars)
+    for _ in settings:
+        with only_ours(), bars:
+            found = next(summaries)
+        failed += found["failed"]
         if as_json:
             print(json.dumps(found, allow_nan=False))
         elif not quiet:
             where = f"everything is in {found['out']} (compare.md, cells.parquet, figures)"
             show_tables(tables(found, brief=True), [*statements(found), *notes(found), where])
-    if any(found["failed"] for found in summaries):
+    summaries.close()
+    if failed:
         raise typer.Exit(1)

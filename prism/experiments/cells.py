@@ -12,7 +12,7 @@ import numpy as np
 from prism.errors import PrismError
 from prism.experiments.experiment import Method, in_tokens
 from prism.experiments.grid import Cell, Grid
-from prism.experiments.joint import Joint, warmed, why
+from prism.experiments.joint import Joint, why
 from prism.experiments.steps import evaluated, fine_tuned
 from prism.experiments.work import in_turn, kept, once
 from prism.methods.recipe import Recipe
@@ -82,7 +82,7 @@ class Runner:
         start = time.monotonic()
         measured = self._evaluate(place, folder, config)
         seconds["evaluate"] = time.monotonic() - start
-        if not (e.keep_models or e.shared):
+        if model.is_relative_to(folder) and not e.keep_models:
             shutil.rmtree(model)
         trained = {name: record[name] for name in ("steps", "tokens_seen", "loss_first", "loss_last")}
         rows = {name: record["data"][name] for name in ("rows", "response_tokens")}
@@ -122,8 +122,8 @@ class Runner:
     def _scoring(self, method: Method, seed: int, budget: str) -> Run:
         settings = self.grid.scoring(method, seed)
         self.joint.score(settings.out)
+        warming = self.joint.warm(self.grid, method, seed)
         begin = time.monotonic()
-        warming = warmed(self.grid, method, seed, self.progress)
         first = not (Path(settings.out) / "summary.json").exists()
         run = run_select(settings, self.progress)
         if first:

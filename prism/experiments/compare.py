@@ -1,7 +1,7 @@
 """`prism compare`: a grid of methods, budgets and seeds, run and summed up."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from prism.experiments.figures import draw
 from prism.experiments.grid import Cell, Grid
 from prism.experiments.joint import Joint
 from prism.experiments.statistics import plain
-from prism.experiments.work import once, save_json, workplace
+from prism.experiments.work import held, logged, once, save_json
 from prism.files import write_whole
 from prism.progress import Progress, Silent
 from prism.training import find_overlap
@@ -56,13 +56,16 @@ def compare(experiment: Experiment, progress: Progress | None = None) -> dict[st
     return found
 
 
-def compare_all(experiments: Sequence[Experiment], progress: Progress | None = None) -> Iterator[dict[str, Any]]:
+def compare_all(
+    experiments: Sequence[Experiment], progress: Progress | None = None
+) -> Generator[dict[str, Any], None, None]:
     """`compare` for one experiment after another, such as one for each target: scores that one pass can serve are made
-    together for all of them, and with one `shared` folder so are warm-ups, and trainings on the same rows.
+    together for all of them, and with one `shared` folder so are warm-ups, and trainings on rows that the target has no
+    part in.
 
     Raises:
         ConfigError: two of them have one folder.
-        PrismError: as `compare`, before anything is run.
+        PrismError: as `compare`; where data of any are missing, before anything is run.
     """
     progress = progress or Silent()
     folders = [Path(experiment.out).expanduser().absolute() for experiment in experiments]
@@ -72,21 +75,24 @@ def compare_all(experiments: Sequence[Experiment], progress: Progress | None = N
     with ExitStack() as stack:
         runners = []
         for experiment, out in zip(experiments, folders, strict=True):
-            folder = stack.enter_context(workplace(out, "compare", experiment.seeds[0]))
+            folder = stack.enter_context(held(out, "compare", experiment.seeds[0]))
             experiment.save(folder / "experiment.yaml", "compare")
             runner = Runner(Grid(experiment, folder), progress, joint)
-            _overlap(runner.grid, progress)
-            joint.want(runner.grid, runner.scores(list(runner.grid.cells())))
-            runners.append(runner)
-        for runner in runners:
-            yield _compared(runner, progress)
+            with logged(folder):
+                overlap = _overlap(runner.grid, progress)
+                joint.want(runner.grid, runner.scores(list(runner.grid.cells())))
+            runners.append((runner, overlap))
+        for runner, overlap in runners:
+            with logged(runner.grid.folder):
+                found = _compared(runner, overlap, progress)
+            yield found
 
 
-def _compared(runner: Runner, progress: Progress) -> dict[str, Any]:
+def _compared(runner: Runner, overlap: dict[str, Any], progress: Progress) -> dict[str, Any]:
     experiment, folder = runner.grid.experiment, runner.grid.folder
     cells = list(runner.grid.cells())
     done = sum(runner.done(cell) for cell in cells)
-    progress.note(f"{len(cells)} cells, of which {done} are done")
+    progress.note(f"{folder.name}: {len(cells)} cells, of which {done} are done")
     results = [(cell, runner.run(cell)) for cell in cells]
     found: dict[str, Any] = plain(
         {
@@ -98,7 +104,7 @@ def _compared(runner: Runner, progress: Progress) -> dict[str, Any]:
             "held_out": experiment.held_out,
             "seeds": experiment.seeds,
             "train": experiment.train,
-            "overlap": _overlap(runner.grid, Silent()),
+            "overlap": overlap,
             "cells": len(cells),
             "failed": sum(result["status"] == "failed" for _, result in results),
             "failures": [_failure(cell, result) for cell, result in results if result["status"] == "failed"],

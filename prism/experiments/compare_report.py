@@ -61,6 +61,8 @@ def notes(found: dict[str, Any]) -> list[str]:
             f"{', '.join(together)} were scored in passes for several methods or targets, which count in full in each "
             "one's seconds"
         )
+    if resumed := [name for name, cost in found["costs"].items() if cost["reused_rows"]]:
+        said.append(f"some rows of {', '.join(resumed)} had been scored before, which its seconds leave out")
     there = {m["method"] for m in found["methods"]}
     said += [f"there is no result of {name} to compare with" for name in ("random", "less") if name not in there]
     return said

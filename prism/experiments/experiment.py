@@ -12,6 +12,7 @@ from prism.budget import Budget
 from prism.config import Config, SelectConfig, option
 from prism.errors import ConfigError
 from prism.experiments.config import checked
+from prism.methods.baselines import Baseline
 from prism.methods.recipe import Recipe
 from prism.methods.table import find_method
 from prism.training.warmup_config import WarmupConfig
@@ -69,6 +70,12 @@ class Method(BaseModel):
         return self.name not in UNSELECTED
 
     @property
+    def any_target(self) -> bool:
+        """Whether the rows that it takes are the same for all targets."""
+        found = find_method(self.method) if self.selects else None
+        return self.name == "full" or (isinstance(found, Baseline) and not found.needs_target)
+
+    @property
     def warms_up(self) -> bool:
         """Whether it scores at checkpoints of a warm-up that the comparison trains."""
         if not self.selects or self.options.get("checkpoints"):
@@ -113,7 +120,9 @@ class Experiment(Config):
     allow_pickle: bool = option("data", "Load pickle weights, which can run code.", False)
     keep_models: bool = option("display", "Keep the trained models.", False)
     shared: str | None = option(
-        "display", "Folder of warm-ups and trained models that experiments with one base share; it keeps them.", None
+        "display",
+        "Folder of warm-ups, and models trained whatever the target, which experiments share.",
+        None,
     )
     out: str = option("display", "Folder.")
 

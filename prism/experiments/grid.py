@@ -12,7 +12,9 @@ from prism.errors import PrismError
 from prism.experiments.experiment import Experiment, Method
 from prism.experiments.steps import TRAIN, Place, base_of
 from prism.experiments.work import digest
+from prism.methods.table import find_method
 from prism.run.others import other_fingerprints
+from prism.run.prepare import described
 
 
 @dataclass(frozen=True)
@@ -71,10 +73,10 @@ class Grid:
         return self.shared / "warmups" / f"seed{seed}-{key[:8]}"
 
     def model_folder(self, cell: Cell, data: Sequence[str | Path]) -> Path:
-        """Of a cell's training on `data`: its own, or, where experiments share a folder, that of all trainings alike on
-        the same rows."""
+        """Of a cell's training on `data`: its own, or, where experiments share a folder and the target has no part in
+        it, that of all trainings alike on the same rows."""
         e = self.experiment
-        if e.shared is None:
+        if e.shared is None or not cell.method.any_target:
             return self.cell_folder(cell) / "model"
         settings = e.settings("out").model_dump(mode="json")
         fields = {name: settings[name] for name in (*TRAIN, "dtype")}
@@ -112,6 +114,8 @@ class Grid:
         fields = {**config.stage("scoring"), "method": config.method, "checkpoints": config.checkpoints}
         fields |= {name: self._data[name] for name in ("pool", "target")}
         fields |= {"model": self._fingerprints(base_of(config))}  # a method may score at another model than the base
+        if config.method.endswith((".yaml", ".yml")):
+            fields["recipe"] = described(find_method(config.method))
         if config.preference_from is not None:
             fields |= self._weighing(config)
         if method.warms_up:

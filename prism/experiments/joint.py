@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Iterable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from prism.config import SelectConfig
@@ -25,6 +26,7 @@ class Joint:
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
         self._wanted: dict[str, tuple[Grid, Method, int, SelectConfig]] = {}
+        self._failed: dict[Path, Exception] = {}  # warm-ups
 
     def want(self, grid: Grid, scores: Iterable[tuple[Method, int]]) -> None:
         """Those of some methods, each at a seed."""
@@ -35,39 +37,47 @@ class Joint:
     def score(self, out: str) -> None:
         """Make the scores that are wanted in the folder `out`, with all that can have its pass. What that leaves out,
         or where it fails, is left to whoever asked: then the folder lacks some."""
-        groups = together([config for *_, config in self._wanted.values()])
-        group = next((group for group in groups if any(config.out == out for config in group)), [])
-        wanted = {config.out: self._wanted.pop(config.out) for config in group}
-        self._wanted.pop(out, None)
-        names = ", ".join(dict.fromkeys(config.method for config in group))
+        if out not in self._wanted:
+            return
+        group: list[SelectConfig] = []
         try:
-            for grid, method, seed, _ in wanted.values():
-                warmed(grid, method, seed, self._progress)
+            groups = together([config for *_, config in self._wanted.values()])
+            group = next((group for group in groups if any(config.out == out for config in group)), [])
+            for config in group:
+                self.warm(*self._wanted[config.out][:3])
             for done, cost in score_together(group, self._progress):
-                grid, method, seed, _ = wanted[done]
-                cost["seconds"] += warmed(grid, method, seed, self._progress)
+                grid, method, seed, _ = self._wanted[done]
+                cost["seconds"] += self.warm(grid, method, seed)
                 once(grid.cost_file(method, seed), {}, partial(dict, cost))
         except Exception as error:
+            names = ", ".join(dict.fromkeys(config.method for config in group)) or "several methods"
             log.error("one pass for %s failed: %s", names, error, exc_info=not isinstance(error, PrismError))
             self._progress.note(f"one pass for {names} failed, so that each gets its own: {why(error)}")
         finally:
+            for place in {out, *(config.out for config in group)}:
+                del self._wanted[place]
             make_room()
 
+    def warm(self, grid: Grid, method: Method, seed: int) -> float:
+        """Make the warm-up of a method at a seed where it is not there yet; returns the seconds that it took, none for
+        a method without one. One that failed is not tried again."""
+        if not method.warms_up:
+            return 0.0
+        place = grid.warmup_folder(method, seed)
+        if place in self._failed:
+            raise self._failed[place]
 
-def warmed(grid: Grid, method: Method, seed: int, progress: Progress) -> float:
-    """Make the warm-up of a method at a seed where it is not there yet; returns the seconds that it took, none for a
-    method without one."""
-    if not method.warms_up:
-        return 0.0
-    place = grid.warmup_folder(method, seed)
+        def make() -> dict[str, Any]:
+            began = time.monotonic()
+            warmup(grid.experiment.warming(method, str(place), seed), self._progress)
+            return {"seconds": time.monotonic() - began}
 
-    def make() -> dict[str, Any]:
-        began = time.monotonic()
-        warmup(grid.experiment.warming(method, str(place), seed), progress)
-        return {"seconds": time.monotonic() - began}
-
-    with in_turn(place, progress):
-        return float(once(place.with_suffix(".json"), {}, make)["seconds"])
+        try:
+            with in_turn(place, self._progress):
+                return float(once(place.with_suffix(".json"), {}, make)["seconds"])
+        except Exception as error:
+            self._failed[place] = error
+            raise
 
 
 def why(error: Exception) -> str:

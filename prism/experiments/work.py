@@ -27,6 +27,17 @@ def workplace(folder: Path, command: str, seed: int) -> Iterator[Path]:
     """The folder of an experiment, for this process alone; `run.log` in it holds what happened.
 
     Raises:
+        RunError: as `held`.
+    """
+    with held(folder, command, seed) as folder, logged(folder):
+        yield folder
+
+
+@contextmanager
+def held(folder: Path, command: str, seed: int) -> Iterator[Path]:
+    """The folder of an experiment, for this process alone.
+
+    Raises:
         RunError: it can't be written, is in use, or holds something else.
     """
     folder = folder.expanduser().absolute()
@@ -39,21 +50,29 @@ def workplace(folder: Path, command: str, seed: int) -> Iterator[Path]:
         raise RunError(f"{folder} is in use by another prism process") from error
     except (OSError, NotImplementedError) as error:
         raise RunError(f"{folder} can't be written: {error}") from error
+    try:
+        if not (folder / MARKER).exists():
+            save_json(folder / MARKER, {"experiment": command, **circumstances(seed)})
+        yield folder
+    finally:
+        lock.release()
+
+
+@contextmanager
+def logged(folder: Path) -> Iterator[None]:
+    """What happens meanwhile goes to `run.log` of the folder of an experiment."""
     handler = logging.FileHandler(folder / "run.log", encoding="utf-8", errors="backslashreplace")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logging.getLogger().addHandler(handler)
     logging.getLogger("prism").setLevel(logging.INFO)
     try:
-        if not (folder / MARKER).exists():
-            save_json(folder / MARKER, {"experiment": command, **circumstances(seed)})
-        yield folder
+        yield
     except Exception as error:
         log.error("%s", error, exc_info=not isinstance(error, PrismError))
         raise
     finally:
         logging.getLogger().removeHandler(handler)
         handler.close()
-        lock.release()
 
 
 def _refuse_others(folder: Path, command: str) -> None:

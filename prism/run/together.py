@@ -66,8 +66,13 @@ class _Run:
         return measured is not None and complete(self.shards(part, len(measured.directions)), len(self.job.pool))
 
     @property
+    def first(self) -> int:
+        """The number of the first checkpoint where it is not finished."""
+        return next(number for number, part in enumerate(self.parts) if not self.finished(part))
+
+    @property
     def directions(self) -> int:
-        """How many it takes at once."""
+        """How many it takes at once, at most."""
         return 1 if self.recipe.aggregate == "mean" else len({pair.subtask for pair in self.job.target})
 
     @property
@@ -78,7 +83,8 @@ class _Run:
     def tokens(self) -> int:
         """That went through the model, at all checkpoints."""
         places = range(math.ceil(len(self.job.pool) / SHARD_ROWS))
-        stores = (self.shards(part, self.directions) for part in self.parts)
+        targets = ((part, part.target.load()) for part in self.parts)
+        stores = (self.shards(part, len(measured.directions)) for part, measured in targets if measured is not None)
         shards = (store.get(number) for store in stores for number in places)
         return sum(int(pc.sum(shard.table.column("tokens")).as_py() or 0) for shard in shards if shard is not None)
 
@@ -137,16 +143,21 @@ class _Models:
     """The model at each checkpoint, the last one at hand; `seconds` are those that loading it took."""
 
     def __init__(self, job: Job, progress: Progress) -> None:
-        self._job, self._progress = job, progress
+        self.job, self._progress = job, progress
         self._found: tuple[int, Model, Encoder] | None = None
         self.seconds = 0.0
+
+    def size(self, number: int) -> int:
+        """Bytes that a direction takes, as it is measured and as the pass takes it."""
+        model, _ = self.at(number)
+        return 2 * sum(p.numel() * max(4, p.element_size()) for p in model.parameters.values())
 
     def at(self, number: int) -> tuple[Model, Encoder]:
         if self._found is None or self._found[0] != number:
             self._found = None  # makes room before the next is loaded
             began = time.monotonic()
-            checkpoint = self._job.checkpoints[number]
-            config = checkpoint.applied(self._job.config, self._job.places.tokenizer)
+            checkpoint = self.job.checkpoints[number]
+            config = checkpoint.applied(self.job.config, self.job.places.tokenizer)
             self._found = number, *load(config, self._progress)
             self.seconds = time.monotonic() - began
         return self._found[1:]
@@ -187,8 +198,7 @@ def score_together(configs: Sequence[SelectConfig], progress: Progress) -> Itera
         if len(runs) < 2:
             return
         models = _Models(runs[0].job, progress)
-        model, _ = models.at(0)
-        each = 2 * sum(p.numel() * max(4, p.element_size()) for p in model.parameters.values())
+        each = models.size(min(run.first for run in runs))
         room = bytes_of(runs[0].job.config.direction_memory) // each
         if room < 2:
             progress.note(f"two directions take {2 * each / 1e9:.2g} GB, more than direction_memory: a pass for each")
@@ -197,7 +207,7 @@ def score_together(configs: Sequence[SelectConfig], progress: Progress) -> Itera
         others: dict[str, Elsewhere] = {}
         for some in _fitting(runs, room):
             reused = 0
-            for number in range(len(runs[0].job.checkpoints)):
+            for number in range(len(models.job.checkpoints)):
                 reused += _at_checkpoint(number, some, models, fits, others, progress)
             done = [run for run in some if all(run.finished(part) for part in run.parts)]
             for run in done if len(done) > 1 else []:
@@ -234,11 +244,13 @@ def _fitting(runs: Sequence[_Run], room: int) -> Iterator[list[_Run]]:
     """Runs in order, as many at a time as have room for their directions; one that would be alone is left out."""
     some: list[_Run] = []
     for run in runs:
+        if run.directions > room:
+            continue
         if sum(one.directions for one in [*some, run]) > room:
             if len(some) > 1:
                 yield some
             some = []
-        some = [*some, run] if run.directions <= room else some
+        some = [*some, run]
     if len(some) > 1:
         yield some
 
@@ -253,18 +265,22 @@ def _at_checkpoint(
 ) -> int:
     """One pass for the runs that are not finished there; one that fails is taken out of `runs`. Returns how many rows
     were scored already."""
-    job = runs[0].job
+    job = models.job
     waiting = [run for run in runs if not run.finished(run.parts[number])]
     if len(waiting) < 2:
         return len(job.pool) if not waiting else 0
-    if path := job.checkpoints[number].path:
+    path = job.checkpoints[number].path
+    if path is not None:
         progress.note(f"checkpoint {number + 1} of {len(job.checkpoints)}: {path}")
     model, encoder = models.at(number)
-    ready = []
+    ready: list[_Ready] = []
+    maps: dict[str, tuple[CandidateMap | None, float]] = {}
     for run in waiting:
         began = time.monotonic()
         try:
-            ready.append(_measured(run, run.parts[number], fits, others, model, encoder, progress))
+            if run.recipe.checkpoints not in maps:  # nothing else that runs of a group may differ in tells them apart
+                maps[run.recipe.checkpoints] = map_and_weight(run.recipe, path, model, progress)
+            ready.append(_measured(run, number, maps[run.recipe.checkpoints], fits, others, model, encoder, progress))
         except PrismError as error:
             progress.note(f"{run.recipe.name} is left out of the pass for several methods: {error}")
             runs.remove(run)
@@ -281,7 +297,8 @@ def _at_checkpoint(
 
 def _measured(
     run: _Run,
-    part: Part,
+    number: int,
+    mapped: tuple[CandidateMap | None, float],
     fits: dict[str, _Fit],
     others: dict[str, Elsewhere],
     model: Model,
@@ -290,6 +307,7 @@ def _measured(
 ) -> _Ready:
     """A run with its directions at a checkpoint, through its curvature. What two runs share, a curvature or another
     model's losses, is made once; the seconds of a curvature's fit count for both."""
+    part = run.parts[number]
     measured = part.target.load()
     if measured is None:
         config, objective = run.job.config, run.recipe.objective
@@ -299,7 +317,6 @@ def _measured(
         measured = measured_at(run.job, run.recipe, model, encoder, others[asked], progress)
         part.target.path.mkdir(parents=True, exist_ok=True)
         part.target.save(measured)
-    mapping, weight = map_and_weight(run.recipe, part.checkpoint.path, model, progress)
     place = curvature_place(run.job, run.folder, part)
     kind, fit = kind_of(run.job), _Fit(place)
     if kind not in ("identity", "adam") and run.job.config.curvature_from is None:
@@ -309,7 +326,7 @@ def _measured(
     curvature = curvature_of(run.job, fit.place, model, encoder, progress)
     fit.seconds = fit.seconds or time.monotonic() - began
     directions = [curvature.solve(direction) for direction in measured.directions.values()]
-    return _Ready(run, directions, run.shards(part, len(directions)), mapping, weight)
+    return _Ready(run, directions, run.shards(part, len(directions)), *mapped)
 
 
 def _pass(ready: Sequence[_Ready], model: Model, encoder: Encoder, progress: Progress) -> int:

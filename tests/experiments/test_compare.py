@@ -63,7 +63,7 @@ def test_a_killed_comparison_goes_on(place: Place, monkeypatch: pytest.MonkeyPat
                        "top-30pct-seed1", "full-seed0"]  # fmt: skip
     assert (found["cells"], found["failed"]) == (8, 2)
     assert "nowhere" in found["failures"][0]["why"]
-    assert any("8 cells, of which 2 are done" in note for note in notes.notes)
+    assert "cmp: 8 cells, of which 2 are done" in notes.notes
 
     folder = place.folder / "cmp"
     assert len(list((folder / "scores").glob("top-*/scores"))) == 1  # shared by both seeds
@@ -134,10 +134,14 @@ def test_experiments_on_several_targets_share_their_work(
     for mine, theirs in zip(found[1]["methods"], alone["methods"], strict=True):
         assert mine["preference"]["value"] == pytest.approx(theirs["preference"]["value"], abs=1e-5)
     cells = [cell for name in targets for cell in (place.folder / name / "cells").glob("*-seed*")]
-    rows = {(cell / "selected.jsonl").read_text() for cell in cells}
-    assert len(cells) == 6 and len(rows) <= 5  # random's are the same for both targets
-    assert len(list((place.folder / "shared" / "models").glob("*/train.json"))) == len(rows)
+    assert len(cells) == 6 and not any((cell / "model").exists() for cell in cells)
+    assert (
+        len(list((place.folder / "shared" / "models").glob("*/train.json"))) == 1
+    )  # random rows are the same for both
     assert len(list((place.folder / "shared" / "warmups").glob("*/warmup.json"))) == 1
+    assert "/glib/" not in (place.folder / "yes" / "run.log").read_text()
+    for cost in (one["costs"][name] for one in found for name in ("less", "rose")):
+        assert cost["together"] == 4 and cost["reused_rows"] == 0
     assert "two experiments go to" in refusal("compare", files[0], files[0])
     assert "--out is the folder of one experiment" in refusal("compare", *files, "--out", place.folder / "x")
     shown = prism("compare", *files, "--dry-run", "--json")

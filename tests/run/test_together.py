@@ -11,6 +11,8 @@ import pytest
 import yaml
 
 from prism.config import SelectConfig
+from prism.errors import DataError
+from prism.run.recipes import measured_at
 from prism.run.select import Run, run_select
 from prism.run.together import score_together, together
 from prism.scoring import SHARD_ROWS
@@ -153,9 +155,9 @@ def test_which_runs_one_pass_can_serve(many: SelectConfig) -> None:
     assert together([along[0], changed(checkpoints=["c"], method=str(recipe(many, candidate_loss="sum")))]) == []
 
 
-def recipe(config: SelectConfig, **fields: Any) -> Path:
+def recipe(config: SelectConfig, name: str = "mine", /, **fields: Any) -> Path:
     """A method of one's own, beginning with less."""
-    place = Path(config.model) / "mine.yaml"
+    place = Path(config.model) / f"{name}.yaml"
     place.write_text(yaml.safe_dump({"base": "less", **fields}))
     return place
 
@@ -222,14 +224,49 @@ def test_a_run_that_was_begun_alone_joins_at_the_next_checkpoint(along: SelectCo
         np.testing.assert_allclose(run_select(config).selection.scores.column("score"), before, rtol=1e-3, atol=1e-6)
 
 
-def test_room_counts_the_directions_of_subtasks(along: SelectConfig) -> None:
+def test_what_fails_at_a_checkpoint_takes_no_other_down(along: SelectConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    failing = {"dpo", "chosen"}
+    told: list[str] = []
+
+    def measured(job: Any, recipe: Any, *rest: Any) -> Any:
+        told.append(recipe.name)
+        if recipe.target in failing:
+            raise DataError(f"{recipe.name} can't be measured")
+        return measured_at(job, recipe, *rest)
+
+    monkeypatch.setattr("prism.run.together.measured_at", measured)
+    names = {"less": {}, "rose": {}, "mine": {"target": "pair"}, "other": {"target": "pair", "weight": "prism"}}
+    methods = ["less", "rose", *(str(recipe(along, name, **fields)) for name, fields in names.items() if fields)]
+    configs = [along.model_copy(update={"method": m, "out": f"{along.out}-{n}"}) for n, m in enumerate(methods)]
+    notes = Notes()
+    done = dict(score_together(configs, notes))
+    assert set(done) == {config.out for config in configs[2:]}
+    assert told == ["less", "rose", "mine", "other", "mine", "other"]  # no second try
+    failing.add("pair")
+    alone = [config.model_copy(update={"out": f"{config.out}-again"}) for config in configs]
+    assert dict(score_together(alone, Notes())) == {}
+
+
+def test_a_subtask_that_can_not_be_measured(along: SelectConfig, write_jsonl: Callable[[str, Rows], Path]) -> None:
+    pairs: Rows = [{"prompt": q, "chosen": a, "rejected": "no", "subtask": "a"} for q, a in TEXTS[:2]]
+    pairs.append({"prompt": "x " * 5000, "chosen": "yes", "rejected": "no", "subtask": "b"})
+    odd = along.model_copy(update={"target": [str(write_jsonl("odd.jsonl", pairs))]})
+    configs = [odd.model_copy(update={"method": m, "out": f"{odd.out}-{m}"}) for m in ("less", "rose")]
+    costs = dict(score_together(configs, Notes()))
+    tokens = int(run_select(configs[0]).selection.scores.column("tokens").sum())
+    assert [cost["tokens"] for cost in costs.values()] == [2 * tokens] * 2
+
+
+def test_room_counts_the_directions_of_subtasks(along: SelectConfig, write_jsonl: Callable[[str, Rows], Path]) -> None:
     weights = Notes()
     run_select(along.model_copy(update={"method": "less", "out": f"{along.out}-size"}), weights)
     said = next(note for note in weights.notes if note.startswith("gradients in"))
     size = int(said.split("(")[1].split(" ")[0].replace(",", ""))
     few = along.model_copy(update={"direction_memory": f"{2 * 4 * size * 4}B"})
-    methods = ("less", "rose", "less", "less")  # two directions, one, two and two
+    big = write_jsonl("big.jsonl", [{"prompt": q, "chosen": a, "rejected": "", "subtask": q} for q, a in TEXTS[:5]])
+    methods = ("less", "rose", "big", "less", "less")  # two directions, one, five, two and two
     configs = [few.model_copy(update={"method": m, "out": f"{few.out}-{n}"}) for n, m in enumerate(methods)]
+    configs[2] = configs[2].model_copy(update={"method": "less", "target": [str(big)]})
     notes = Notes()
     told = dict(score_together(configs, notes))
     passes = [note for note in notes.notes if note.startswith("one pass scores")]
