@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from prism.errors import ConfigError
 from prism.experiments.compare import compare, compare_all, plan
-from prism.experiments.experiment import in_tokens, load_experiment
+from prism.experiments.experiment import Experiment, in_tokens, load_experiment
 from prism.experiments.grid import Grid
 from prism.experiments.steps import fine_tuned
 from tests.cli.command import prism, refusal
@@ -169,6 +169,13 @@ def test_malformed_files_are_refused_by_key(place: Place, change: dict[str, Any]
     with pytest.raises(ConfigError) as error:
         load_experiment(write(place, **change), {})
     assert reason in str(error.value)
+
+
+def test_the_documented_experiment_is_one() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "compare.md").read_text(encoding="utf-8")
+    fields = yaml.safe_load(text.partition("```yaml\n")[2].partition("```")[0])
+    experiment = Experiment.model_validate({**fields, "out": "x"})
+    assert [method.name for method in experiment.methods][-2:] == ["none", "full"]
 
 
 def test_what_is_no_experiment(tmp_path: Path) -> None:
