@@ -1,6 +1,7 @@
 """What `prism compare` saves by scoring methods that differ in their directions alone in one pass.
 
     python benchmarks/together.py --data ../shared/data --model ../shared/models/tiny-llama-2.6M
+    python benchmarks/together.py … --methods less rose --targets safety gsm8k --checkpoints WARMUP
 
 Each turn scores one pool by every method alone, then by all together, in fresh folders, everything included: loading,
 target, curvature and pass. With BENCHMARK_CLOCK=cpu it counts the seconds that threads worked.
@@ -36,11 +37,13 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=2000)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--methods", nargs="+", default=METHODS)
+    parser.add_argument("--targets", nargs="+", default=["safety"], help="each method is run for each")
+    parser.add_argument("--checkpoints", nargs="+", default=[], help="of prism warmup, for methods that score there")
     args = parser.parse_args()
     clock = time.process_time if os.environ.get("BENCHMARK_CLOCK") == "cpu" else time.monotonic
     with tempfile.TemporaryDirectory() as place:
         material = Material(args.data, Path(place) / "data")
-        target, _ = material.target("safety", 64, 64)
+        targets = {name: material.target(name, 64, 64)[0] for name in args.targets}
         seconds: dict[str, list[float]] = {"alone": [], "together": []}
         agreement = 1.0
         for turn in range(args.repeats):
@@ -51,11 +54,13 @@ def main() -> None:
                         pool=[str(material.pool(args.rows))],
                         target=[str(target)],
                         method=method,
+                        checkpoints=args.checkpoints,
                         max_length=256,
                         dtype="float32",
-                        out=f"{place}/{way}-{turn}-{method}",
+                        out=f"{place}/{way}-{turn}-{method}-{name}",
                     )
                     for method in args.methods
+                    for name, target in targets.items()
                 ]
                 for way in seconds
             }
@@ -74,6 +79,7 @@ def main() -> None:
             json.dumps(
                 {
                     "methods": list(args.methods),
+                    "targets": args.targets,
                     "rows": args.rows,
                     "seconds": seconds,
                     "alone_over_together": statistics.median(ratios),
