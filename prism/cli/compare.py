@@ -32,8 +32,7 @@ def command(
         raise ConfigError("--out is the folder of one experiment: with several, write out: into each file")
     settings = [load_experiment(file, {"out": str(out)} if out else {}, name=file.stem) for file in experiments]
     if dry_run:
-        for one in settings:
-            cells = plan(one)
+        for one, cells in zip(settings, plan(settings), strict=True):
             if as_json:
                 print(json.dumps(cells))
             elif not quiet:

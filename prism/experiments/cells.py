@@ -1,6 +1,5 @@
 """Run the cells of a grid: score once, select, train, evaluate; what is there already is not done again."""
 
-import logging
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -9,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from prism.errors import PrismError
+from prism.config import SelectConfig
 from prism.experiments.experiment import Method, in_tokens
 from prism.experiments.grid import Cell, Grid
-from prism.experiments.joint import Joint, why
-from prism.experiments.steps import evaluated, fine_tuned
-from prism.experiments.work import in_turn, kept, once
+from prism.experiments.joint import Joint
+from prism.experiments.steps import Place, evaluated, fine_tuned
+from prism.experiments.work import failed, in_turn, kept, once
 from prism.methods.recipe import Recipe
 from prism.methods.table import find_method
 from prism.model.memory import make_room
@@ -22,7 +21,6 @@ from prism.progress import Progress
 from prism.run.select import Run, run_select
 from prism.training.folder import read_record
 
-log = logging.getLogger("prism")
 RESULT = "result.json"
 Result = dict[str, Any]
 
@@ -33,7 +31,6 @@ class Runner:
     def __init__(self, grid: Grid, progress: Progress, joint: Joint | None = None) -> None:
         self.grid, self.progress = grid, progress
         self.joint = joint or Joint(progress)
-        self._failed: dict[Path, Exception] = {}  # scores that could not be had: other cells need not try again
 
     def done(self, cell: Cell) -> bool:
         """Whether the result of a cell is there."""
@@ -53,9 +50,7 @@ class Runner:
         try:
             result = once(folder / RESULT, self.grid.inputs(cell), lambda: self._make(cell, folder))
         except Exception as error:
-            log.error("%s failed: %s", cell.label, error, exc_info=not isinstance(error, PrismError))
-            self.progress.note(f"{cell.label} failed: {why(error)}")
-            return {**about, "status": "failed", "why": why(error)}
+            return {**about, "status": "failed", "why": failed(cell.label, error, self.progress)}
         finally:
             make_room()
         return {**about, "status": "done", **result}
@@ -74,8 +69,12 @@ class Runner:
             data, chosen = self._select(cell, folder)
         assert cell.seed is not None
         model = self.grid.model_folder(cell, data)
-        with in_turn(model, self.progress):
-            place = fine_tuned(self.grid.base, data, model, config, e.train, self.progress, seed=cell.seed)
+
+        def train() -> Place:
+            with in_turn(model, self.progress):
+                return fine_tuned(self.grid.base, data, model, config, e.train, self.progress, seed=cell.seed)
+
+        place = self.joint.attempts(model, train)
         record = read_record(model)
         assert record is not None
         seconds["train"] = record["seconds"]
@@ -110,17 +109,12 @@ class Runner:
 
     def _scored(self, method: Method, seed: int, budget: str) -> Run:
         """The scores of a method, with `budget` selected of them."""
-        folder = self.grid.scores_folder(method, seed)
-        if folder in self._failed:
-            raise self._failed[folder]
-        try:
-            return self._scoring(method, seed, budget)
-        except Exception as error:
-            self._failed[folder] = error
-            raise
-
-    def _scoring(self, method: Method, seed: int, budget: str) -> Run:
         settings = self.grid.scoring(method, seed)
+        run = self.joint.attempts(Path(settings.out), lambda: self._scoring(method, seed, settings))
+        tokens = int(run.selection.scores.column("response_tokens").sum(dtype=np.int64))
+        return run_select(settings.model_copy(update={"budget": in_tokens(budget, tokens)}), self.progress)
+
+    def _scoring(self, method: Method, seed: int, settings: SelectConfig) -> Run:
         self.joint.score(settings.out)
         warming = self.joint.warm(self.grid, method, seed)
         begin = time.monotonic()
@@ -130,8 +124,7 @@ class Runner:
             cost = {"seconds": warming + time.monotonic() - begin, "tokens": _tokens(method, run, settings.checkpoints)}
             file = self.grid.cost_file(method, seed)
             once(file, {}, lambda: {**cost, "reused_rows": run.summary["rows"]["reused"]})
-        tokens = int(run.selection.scores.column("response_tokens").sum(dtype=np.int64))
-        return run_select(settings.model_copy(update={"budget": in_tokens(budget, tokens)}), self.progress)
+        return run
 
 
 def _tokens(method: Method, run: Run, checkpoints: Sequence[str]) -> int:

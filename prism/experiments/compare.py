@@ -1,7 +1,7 @@
 """`prism compare`: a grid of methods, budgets and seeds, run and summed up."""
 
 import json
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -35,13 +35,19 @@ COLUMNS = pa.schema(
 )  # fmt: skip
 
 
-def plan(experiment: Experiment) -> list[dict[str, Any]]:
-    """The cells and whether each is done already; nothing is written or loaded."""
-    runner = Runner(Grid(experiment, Path(experiment.out).expanduser().absolute()), Silent())
-    return [
-        {"method": c.method.name, "budget": c.budget, "seed": c.seed, "done": runner.done(c)}
-        for c in runner.grid.cells()
-    ]
+def plan(experiments: Sequence[Experiment]) -> Iterator[list[dict[str, Any]]]:
+    """The cells of each experiment and whether each is done already; nothing is written or loaded.
+
+    Raises:
+        ConfigError: two of them have one folder.
+        PrismError: data or models are missing.
+    """
+    for experiment, folder in zip(experiments, folders_of(experiments), strict=True):
+        runner = Runner(Grid(experiment, folder), Silent())
+        yield [
+            {"out": str(folder), "method": c.method.name, "budget": c.budget, "seed": c.seed, "done": runner.done(c)}
+            for c in runner.grid.cells()
+        ]
 
 
 def compare(experiment: Experiment, progress: Progress | None = None) -> dict[str, Any]:
@@ -68,9 +74,7 @@ def compare_all(
         PrismError: as `compare`; where data of any are missing, before anything is run.
     """
     progress = progress or Silent()
-    folders = [Path(experiment.out).expanduser().absolute() for experiment in experiments]
-    if twice := next((folder for folder in folders if folders.count(folder) > 1), None):
-        raise ConfigError(f"two experiments go to {twice}: give each its own out")
+    folders = folders_of(experiments)
     joint = Joint(progress)
     with ExitStack() as stack:
         runners = []
@@ -86,6 +90,18 @@ def compare_all(
             with logged(runner.grid.folder):
                 found = _compared(runner, overlap, progress)
             yield found
+
+
+def folders_of(experiments: Sequence[Experiment]) -> list[Path]:
+    """Where each goes to.
+
+    Raises:
+        ConfigError: two of them have one folder.
+    """
+    folders = [Path(experiment.out).expanduser().absolute() for experiment in experiments]
+    if twice := next((folder for folder in folders if folders.count(folder) > 1), None):
+        raise ConfigError(f"two experiments go to {twice}: give each its own out")
+    return folders
 
 
 def _compared(runner: Runner, overlap: dict[str, Any], progress: Progress) -> dict[str, Any]:

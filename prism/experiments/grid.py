@@ -13,7 +13,7 @@ from prism.experiments.experiment import Experiment, Method
 from prism.experiments.steps import TRAIN, Place, base_of
 from prism.experiments.work import digest
 from prism.methods.table import find_method
-from prism.run.others import other_fingerprints
+from prism.run.others import OTHERS, other_fingerprints
 from prism.run.prepare import described
 
 
@@ -39,7 +39,7 @@ class Grid:
     def __init__(self, experiment: Experiment, folder: Path) -> None:
         self.experiment, self.folder = experiment, folder
         self._places: dict[Place, Place] = {}
-        self._weighed: dict[str, dict[str, str]] = {}
+        self._named: dict[str, dict[str, Any]] = {}
 
     def cells(self) -> Iterator[Cell]:
         """Method by method, so that its scores are made once."""
@@ -116,21 +116,23 @@ class Grid:
         fields |= {"model": self._fingerprints(base_of(config))}  # a method may score at another model than the base
         if config.method.endswith((".yaml", ".yml")):
             fields["recipe"] = described(find_method(config.method))
-        if config.preference_from is not None:
-            fields |= self._weighing(config)
+        if any(getattr(config, name) for name in OTHERS):
+            fields |= self._others(config)
         if method.warms_up:
             fields["warmup"] = self.warmup_folder(method, seed).name
         return digest(fields)[:8]
 
-    def _weighing(self, config: SelectConfig) -> dict[str, str]:
-        """Of the model that weighs a method's pairs, read once; its name where there is none, which the cells say."""
-        name = f"{config.preference_from} on {config.model}"
-        if name not in self._weighed:
+    def _others(self, config: SelectConfig) -> dict[str, Any]:
+        """Of the models, checkpoints and curvatures that a method's options name, read once; the names where one is not
+        there, which the method's cells say."""
+        names = {name: getattr(config, name) for name in OTHERS}
+        key = digest({**names, "model": config.model})
+        if key not in self._named:
             try:
-                self._weighed[name] = other_fingerprints(config)
+                self._named[key] = other_fingerprints(config)
             except PrismError:
-                self._weighed[name] = {"preference_from": name}
-        return self._weighed[name]
+                self._named[key] = names
+        return self._named[key]
 
     def _fingerprints(self, place: Place) -> dict[str, str]:
         """Read once, however many cells ask."""

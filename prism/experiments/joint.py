@@ -1,23 +1,18 @@
 """Scores that several methods of a comparison, or several comparisons, can have in one pass; and their warm-ups."""
 
-import logging
 import time
 from collections.abc import Iterable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from prism.config import SelectConfig
-from prism.errors import PrismError, first_line
 from prism.experiments.experiment import Method
 from prism.experiments.grid import Grid
-from prism.experiments.work import in_turn, once
+from prism.experiments.work import Attempts, failed, in_turn, once
 from prism.model.memory import make_room
 from prism.progress import Progress
 from prism.run.together import score_together, together
 from prism.training.warmup import warmup
-
-log = logging.getLogger("prism")
 
 
 class Joint:
@@ -26,7 +21,7 @@ class Joint:
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
         self._wanted: dict[str, tuple[Grid, Method, int, SelectConfig]] = {}
-        self._failed: dict[Path, Exception] = {}  # warm-ups
+        self.attempts = Attempts()
 
     def want(self, grid: Grid, scores: Iterable[tuple[Method, int]]) -> None:
         """Those of some methods, each at a seed."""
@@ -51,8 +46,7 @@ class Joint:
                 once(grid.cost_file(method, seed), {}, partial(dict, cost))
         except Exception as error:
             names = ", ".join(dict.fromkeys(config.method for config in group)) or "several methods"
-            log.error("one pass for %s failed: %s", names, error, exc_info=not isinstance(error, PrismError))
-            self._progress.note(f"one pass for {names} failed, so that each gets its own: {why(error)}")
+            failed(f"one pass for {names}", error, self._progress, ", so that each gets its own")
         finally:
             for place in {out, *(config.out for config in group)}:
                 del self._wanted[place]
@@ -60,26 +54,18 @@ class Joint:
 
     def warm(self, grid: Grid, method: Method, seed: int) -> float:
         """Make the warm-up of a method at a seed where it is not there yet; returns the seconds that it took, none for
-        a method without one. One that failed is not tried again."""
+        a method without one."""
         if not method.warms_up:
             return 0.0
         place = grid.warmup_folder(method, seed)
-        if place in self._failed:
-            raise self._failed[place]
 
         def make() -> dict[str, Any]:
             began = time.monotonic()
             warmup(grid.experiment.warming(method, str(place), seed), self._progress)
             return {"seconds": time.monotonic() - began}
 
-        try:
+        def in_its_turn() -> float:
             with in_turn(place, self._progress):
                 return float(once(place.with_suffix(".json"), {}, make)["seconds"])
-        except Exception as error:
-            self._failed[place] = error
-            raise
 
-
-def why(error: Exception) -> str:
-    """What is said of a step that failed."""
-    return str(error) if isinstance(error, PrismError) else f"{type(error).__name__}: {first_line(error)}"
+        return self.attempts(place, in_its_turn)

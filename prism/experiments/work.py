@@ -7,16 +7,17 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import filelock
 
 from prism.circumstances import circumstances
-from prism.errors import PrismError, RunError
+from prism.errors import PrismError, RunError, first_line
 from prism.experiments.statistics import plain
 from prism.files import write_whole
 from prism.progress import Progress
 
+T = TypeVar("T")
 MARKER = "experiment.json"
 HARMLESS = {".lock", "run.log"}
 log = logging.getLogger("prism")
@@ -109,6 +110,35 @@ def in_turn(folder: Path, progress: Progress) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+class Attempts:
+    """Steps that several wait for, by their folders: one that failed is not tried again."""
+
+    def __init__(self) -> None:
+        self._failed: dict[Path, Exception] = {}
+
+    def __call__(self, folder: Path, make: Callable[[], T]) -> T:
+        """What `make` returns; raises what it raised before."""
+        if folder in self._failed:
+            raise self._failed[folder]
+        try:
+            return make()
+        except Exception as error:
+            self._failed[folder] = error
+            raise
+
+
+def failed(what: str, error: Exception, progress: Progress, then: str = "") -> str:
+    """Say that a step failed and what becomes of it, and return why. Lets go of what the step held, such as a model."""
+    why = str(error) if isinstance(error, PrismError) else f"{type(error).__name__}: {first_line(error)}"
+    log.error("%s failed: %s", what, error, exc_info=not isinstance(error, PrismError))
+    progress.note(f"{what} failed{then}: {why}")
+    chain: BaseException | None = error
+    while chain is not None:
+        chain.__traceback__ = None
+        chain = chain.__cause__ or chain.__context__
+    return why
 
 
 def once(path: Path, inputs: Mapping[str, Any], make: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:

@@ -66,10 +66,6 @@ def checkpoints_of(config: SelectConfig, recipe: Recipe) -> list[Checkpoint]:
     return [Checkpoint(path) for path in found] or [Checkpoint()]
 
 
-def fingerprints(checkpoints: Sequence[Checkpoint]) -> dict[str, str]:
+def fingerprints(checkpoints: Sequence[Path]) -> dict[str, str]:
     """Of their contents, by number and name."""
-    return {
-        f"{i} ({c.path.name})": files_fingerprint(c.path, FILES)
-        for i, c in enumerate(checkpoints, 1)
-        if c.path is not None
-    }
+    return {f"{i} ({path.name})": files_fingerprint(path, FILES) for i, path in enumerate(checkpoints, 1)}

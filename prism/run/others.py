@@ -2,9 +2,10 @@
 
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 from prism.config import SelectConfig
-from prism.errors import ConfigError
+from prism.errors import ConfigError, RunError
 from prism.methods.baselines import BASELINES, Baseline
 from prism.methods.baselines.sentences import require_embedder
 from prism.methods.checkpoints import find_checkpoints
@@ -12,8 +13,11 @@ from prism.methods.context import Options
 from prism.methods.recipe import Recipe
 from prism.model.fingerprint import ADAPTER, WEIGHTS, files_fingerprint
 from prism.model.places import find_other
+from prism.run.checkpoints import fingerprints
 from prism.training.folder import RECORD, trained_place
 
+FITS = ("curvature.json", "optimizer*")
+OTHERS = ("checkpoints", "curvature_from", "preference_from", "reference", "embedder")
 GRADIENTS = ("checkpoints", "pair_scores", "gradient_norms", "curvature", "curvature_from", "preference_from")
 
 
@@ -56,15 +60,20 @@ def weighing_model(config: SelectConfig) -> tuple[str, str | None]:
     return (config.model, str(found)) if adapter else (str(found), None)
 
 
-def other_fingerprints(config: SelectConfig) -> dict[str, str]:
-    """Fingerprints of the models that an option names, of those that lie in a folder; an embedder's hub id is known by
-    name alone.
+def other_fingerprints(config: SelectConfig) -> dict[str, Any]:
+    """Fingerprints of the models, checkpoints and fitted curvatures that options name, where they lie in a folder; an
+    embedder's hub id is known by name alone.
 
     Raises:
         ModelError: one of them is not there.
+        RunError: there is no fitted curvature.
         ConfigError: an embedder is asked for, and sentence-transformers is not installed.
     """
-    found = {}
+    found: dict[str, Any] = {}
+    if checkpoints := find_checkpoints(config.checkpoints):
+        found["checkpoint"] = fingerprints(checkpoints)
+    if config.curvature_from is not None:
+        found["curvature"] = _fit_fingerprint(Path(config.curvature_from))
     if config.reference is not None:
         folder, _ = find_other(config.reference, config.allow_pickle)
         found["reference"] = files_fingerprint(folder, WEIGHTS + ADAPTER)
@@ -80,3 +89,17 @@ def other_fingerprints(config: SelectConfig) -> dict[str, str]:
         if Path(config.embedder).is_dir():
             found["embedder"] = files_fingerprint(Path(config.embedder), ("*", "*/*"))
     return found
+
+
+def _fit_fingerprint(place: Path) -> str:
+    """Of a fitted curvature, or of an optimizer's state.
+
+    Raises:
+        RunError: there is none.
+    """
+    if place.is_file():
+        return files_fingerprint(place.parent, (place.name,))
+    folder = next((f for f in (place / "curvature", place) if f.is_dir()), None)
+    if folder is None or not any(any(folder.glob(pattern)) for pattern in FITS):
+        raise RunError(f"--curvature-from {place} holds neither a fitted curvature nor an optimizer's state")
+    return files_fingerprint(folder, FITS)

@@ -17,7 +17,7 @@ from prism.methods.table import find_method
 from prism.model import Model, Places, find_model, load_model
 from prism.model.load import choose_device
 from prism.progress import Progress
-from prism.run.checkpoints import Checkpoint, checkpoints_of, fingerprints
+from prism.run.checkpoints import Checkpoint, checkpoints_of
 from prism.run.others import other_fingerprints, require_fitting
 from prism.run.provenance import identity
 
@@ -39,8 +39,6 @@ class Job:
     def identity(self) -> dict[str, Any]:
         """All that the scores are a function of; reads every file once."""
         method = {"method": described(self.method), **other_fingerprints(self.config)}
-        if self.checkpoints and (found := fingerprints(self.checkpoints)):
-            method["checkpoint"] = found
         return identity(self.config, self.places, self.pool, self.target, self.device, method)
 
     @property

@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
@@ -56,7 +57,7 @@ def test_a_killed_comparison_goes_on(place: Place, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("prism.experiments.cells.fine_tuned", counted)
     with pytest.raises(KeyboardInterrupt):
         compare(experiment)
-    assert [cell["done"] for cell in plan(experiment)] == [True, True, *[False] * 6]
+    assert [cell["done"] for cell in next(plan([experiment]))] == [True, True, *[False] * 6]
     notes = Notes()
     found = compare(experiment, notes)
     assert trained == ["random-30pct-seed0", "random-30pct-seed1", "top-30pct-seed0", "top-30pct-seed0",
@@ -143,9 +144,12 @@ def test_experiments_on_several_targets_share_their_work(
     for cost in (one["costs"][name] for one in found for name in ("less", "rose")):
         assert cost["together"] == 4 and cost["reused_rows"] == 0
     assert "two experiments go to" in refusal("compare", files[0], files[0])
+    assert "two experiments go to" in refusal("compare", files[0], files[0], "--dry-run")
     assert "--out is the folder of one experiment" in refusal("compare", *files, "--out", place.folder / "x")
     shown = prism("compare", *files, "--dry-run", "--json")
-    assert [sum(not cell["done"] for cell in json.loads(line)) for line in shown.out.splitlines()] == [0, 0]
+    listed = [json.loads(line) for line in shown.out.splitlines()]
+    assert [{cell["out"] for cell in cells} for cells in listed] == [{one["out"]} for one in found]
+    assert all(cell["done"] for cells in listed for cell in cells)
 
 
 @pytest.mark.parametrize(
@@ -187,22 +191,47 @@ def test_what_is_no_experiment(tmp_path: Path) -> None:
     assert "can't be read" in refusal("compare", tmp_path / "nowhere.yaml")
 
 
-def test_scores_depend_on_the_model_that_weighs(place: Place) -> None:
+@pytest.mark.parametrize("option", ["preference_from", "checkpoints", "curvature_from"])
+def test_scores_depend_on_what_a_method_names(place: Place, option: str) -> None:
     other = place.folder / "other"
     shutil.copytree(place.model, other)
-    method = {"name": "w", "method": "prism", "preference_from": str(other)}
+    save_file({"x": torch.zeros(1)}, other / "optimizer.safetensors")
+
+    def method(named: str) -> dict[str, Any]:
+        return {"name": "w", "method": "prism", option: [named] if option == "checkpoints" else named}
 
     def folder() -> Path:
-        grid = Grid(load_experiment(write(place, methods=[method]), {}), place.folder / "cmp")
+        grid = Grid(load_experiment(write(place, methods=[method(str(other))]), {}), place.folder / "cmp")
         return grid.scores_folder(grid.experiment.methods[0], 0)
 
     before = folder()
-    weights = load_file(other / "model.safetensors")
-    save_file({name: 2 * tensor for name, tensor in weights.items()}, other / "model.safetensors", {"format": "pt"})
+    changed = other / ("optimizer.safetensors" if option == "curvature_from" else "model.safetensors")
+    save_file({name: tensor + 1 for name, tensor in load_file(changed).items()}, changed, {"format": "pt"})
     assert folder() != before
-    missing = {**method, "preference_from": "nowhere"}
+    missing = method("nowhere")
     found = compare(load_experiment(write(place, methods=[missing, "none"]), {"out": str(place.folder / "cmp")}))
     assert (found["cells"], found["failed"]) == (3, 2) and "nowhere" in found["failures"][0]["why"]
+
+
+def test_what_fails_for_all_is_tried_once_and_a_budget_fails_alone(place: Place) -> None:
+    common: dict[str, Any] = {
+        "methods": ["random", {"name": "top", "method": "prism", "budgets": ["30%", "99"]}],
+        "seeds": [0],
+        "train": {"epochs": 3, "full": True, "learning_rate": 1e30, "checkpoints": 0, "batch": 2},
+        "shared": str(place.folder / "shared"),
+    }
+    experiments = [
+        load_experiment(write(place, **common, target=str(target)), {"out": str(place.folder / target.stem)})
+        for target in (place.target, place.held_out)
+    ]
+    notes = Notes()
+    first, second = compare_all(experiments, notes)
+    why = {one["cell"]: one["why"] for one in second["failures"]}
+    assert first["failed"] == second["failed"] == 3
+    assert "99" in why["top, 99, seed 0"] and "21" in why["top, 99, seed 0"]
+    assert "diverge" in why["top, 30%, seed 0"] and why["random, 30%, seed 0"] == first["failures"][0]["why"]
+    trainings = [note for note in notes.notes if "samples per step" in note]
+    assert len(trainings) == 3  # random's for both
 
 
 def test_shares_of_the_tokens() -> None:
