@@ -53,6 +53,15 @@ RECIPES: dict[str, Recipe] = {
             checkpoints="all",
         ),
         Recipe(
+            name="prism-adam",
+            about="PRISM's pairs in Adam's steps, over a warm-up",
+            source="PRISM's target at LESS's candidates",
+            candidate_loss="mean",
+            candidate_map="adam",
+            normalise="cosine",
+            checkpoints="all",
+        ),
+        Recipe(
             name="tracin",
             about="gradient products along the training",
             source="arXiv 2002.08484",

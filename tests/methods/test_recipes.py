@@ -185,6 +185,20 @@ def test_rose_follows_the_dpo_loss_from_the_base(places: dict[str, Any], trained
     assert np.allclose(found.selection.scores.column("score"), total, rtol=1e-6, atol=1e-9)
 
 
+def test_prism_in_adams_steps_weighs_pairs_by_each_checkpoint(places: dict[str, Any], trained: Path) -> None:
+    found = run(places, method="prism-adam", checkpoints=[str(trained)])
+    total = np.zeros(len(TEXTS))
+    for model, folder, rate in at_checkpoints(places, trained):
+        sides = sides_of(model, places)[:2]
+        losses = [losses_of(model, side)[:, 0] for side in sides]
+        pi = 1 / (1 + np.exp(losses[0] - losses[1]))
+        pairs = zip(*(gradients_of(model, side) for side in sides), strict=True)
+        target = mean_of([w * (c - r) for w, (c, r) in zip(pi, pairs, strict=True)])
+        mapped = [adam(model, folder, g) for g in gradients_of(model, samples_of(model))]
+        total += rate * np.array([cosine(m, target) for m in mapped])
+    assert np.allclose(found.selection.scores.column("score"), total, rtol=1e-6, atol=1e-9)
+
+
 def test_dpo_without_a_warm_up_weighs_every_pair_one_half(places: dict[str, Any]) -> None:
     model = load_model(places["model"], dtype="float64", device="cpu")
     objective = Objective("dpo", WEIGHTINGS["uniform"])
