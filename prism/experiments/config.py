@@ -45,6 +45,7 @@ class RankConfig(SelectConfig):
 class AuditConfig(RankConfig):
     """Everything that `prism audit` can be told."""
 
+    out: str = option("display", "Folder.", "runs/audit")
     rows: int = option("display", "How many of the worst rows to explain.", 20, ge=1)
     pairs: int = option("display", "How many target pairs to name for each row.", 3, ge=1)
     tokens: int = option("display", "How many tokens to name for each row.", 5, ge=1)

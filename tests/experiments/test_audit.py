@@ -45,7 +45,8 @@ def test_a_second_time_from_the_stored_scores_and_more_rows_than_there_are(place
     assert json.loads((place.folder / "audit/ranking/summary.json").read_text())["rows"]["reused"] == 21
 
 
-def test_the_command(place: Place) -> None:
+def test_the_command(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(place.folder)
     words: list[str | Path] = [
         "--model",
         place.model,
@@ -60,6 +61,7 @@ def test_the_command(place: Place) -> None:
     assert shown.code == 0, shown.err
     assert "against the labels" in shown.out and "the 3 rows of 21 that pull hardest" in shown.out
     assert json.loads(prism("audit", *words, "--json").out)["rows"] == 21
+    assert json.loads(prism("audit", *words[:-2], "--json").out)["out"] == str(place.folder / "runs" / "audit")
     said = refusal("audit", *words, "--label-column", "evil")
     assert "no row has a column 'evil'; the first row has id, prompt, completion, bad" in said
     assert "name a new --out" in refusal("audit", *words[:-1], place.folder)
