@@ -234,7 +234,7 @@ def test_what_fails_at_a_checkpoint_takes_no_other_down(along: SelectConfig, mon
             raise DataError(f"{recipe.name} can't be measured")
         return measured_at(job, recipe, *rest)
 
-    monkeypatch.setattr("prism.run.together.measured_at", measured)
+    monkeypatch.setattr("prism.run.joint_pass.measured_at", measured)
     names = {"less": {}, "rose": {}, "mine": {"target": "pair"}, "other": {"target": "pair", "weight": "prism"}}
     methods = ["less", "rose", *(str(recipe(along, name, **fields)) for name, fields in names.items() if fields)]
     configs = [along.model_copy(update={"method": m, "out": f"{along.out}-{n}"}) for n, m in enumerate(methods)]
