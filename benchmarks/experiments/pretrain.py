@@ -79,11 +79,12 @@ def texts(data: Path, tokenizer: Any, held_out: bool) -> Iterator[str]:
                 yield tokenizer.apply_chat_template(row["messages"], tokenize=False)
 
 
-def pretrain(model: Any, train: torch.Tensor, held_out: torch.Tensor, tokens: int, rate: float, seed: int) -> Any:
-    """Train `model` on so many tokens; returns its mean loss on `held_out`, in nats per token."""
-    cuda = torch.cuda.is_available()
+def pretrain(
+    model: Any, out: Path, train: torch.Tensor, held_out: torch.Tensor, tokens: int, rate: float, seed: int
+) -> float:
+    """Train `model` on so many tokens, saving nothing; returns its mean loss on `held_out`, in nats per token."""
     arguments = TrainingArguments(
-        output_dir="unused",
+        output_dir=str(out),
         max_steps=max(1, tokens // (BATCH * WINDOW)),
         per_device_train_batch_size=BATCH,
         per_device_eval_batch_size=BATCH,
@@ -92,7 +93,7 @@ def pretrain(model: Any, train: torch.Tensor, held_out: torch.Tensor, tokens: in
         warmup_steps=0.05,
         weight_decay=0.1,
         adam_beta2=0.95,
-        bf16=cuda,
+        bf16=torch.cuda.is_available(),
         seed=seed,
         save_strategy="no",
         report_to=[],
@@ -102,7 +103,7 @@ def pretrain(model: Any, train: torch.Tensor, held_out: torch.Tensor, tokens: in
     sets = [[{"input_ids": ids, "labels": ids} for ids in part] for part in (train, held_out)]
     trainer = Trainer(model, arguments, train_dataset=sets[0], eval_dataset=sets[1])
     trainer.train()
-    return trainer.evaluate()["eval_loss"]
+    return float(trainer.evaluate()["eval_loss"])
 
 
 def main() -> None:
@@ -127,7 +128,7 @@ def main() -> None:
             if (out / "pretrain.json").exists():
                 continue
             print(f"{out.name}: {min(args.tokens, train.numel()):,} of {train.numel():,} tokens", flush=True)
-            loss = pretrain(model, train, held_out, args.tokens, args.learning_rate, args.seed)
+            loss = pretrain(model, out, train, held_out, args.tokens, args.learning_rate, args.seed)
             model.to(torch.bfloat16).save_pretrained(out)
             tokenizer.save_pretrained(out)
             found = {**vars(args), "parameters": size, "held_out_loss": loss, "held_out_perplexity": math.exp(loss)}

@@ -1,7 +1,7 @@
 """One checkpoint of a recipe: a pass over the pool against a direction for each group of the target."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pyarrow as pa
 
@@ -60,22 +60,54 @@ def score_groups(
         raise ConfigError(f"the method {recipe.name} maps sample gradients: --engine forward forms none")
     lengths = [direction.norm() for direction in directions]
 
-    def make_scorer(probes: Sequence[Encoded]) -> Scorer:
-        return scorer_of(
-            recipe,
-            model,
-            directions,
-            probes,
-            mapping=mapping,
-            norms=norms,
-            engine=engine,
-            batch_tokens=batch_tokens,
-            rows=len(pool),
-            progress=progress,
-        )
-
     def make_shard(prepared: Prepared, scored: Scored) -> Shard:
         return raw_shard(prepared, scored, weight, lengths)
+
+    return score_candidates(
+        recipe,
+        model,
+        pool,
+        directions,
+        encoder,
+        store,
+        make_shard,
+        mapping=mapping,
+        norms=norms,
+        engine=engine,
+        batch_tokens=batch_tokens,
+        shard_rows=shard_rows,
+        progress=progress,
+    )
+
+
+def score_candidates(
+    recipe: Recipe,
+    model: Model,
+    pool: Pool,
+    directions: Sequence[Direction],
+    encoder: Encoder,
+    store: ShardStore,
+    make_shard: Callable[[Prepared, Scored], Shard],
+    *,
+    mapping: CandidateMap | None,
+    norms: bool,
+    engine: EngineName,
+    batch_tokens: int,
+    shard_rows: int = SHARD_ROWS,
+    progress: Progress,
+) -> int:
+    """Fill `store` with what `make_shard` makes of products of directions with candidates, mapped as a recipe has it;
+    returns how many rows were there, and raises as `score_groups`."""
+
+    def make_scorer(probes: Sequence[Encoded]) -> Scorer:
+        if mapping is None:
+            chosen = choose_engine(model, directions, norms=norms, probes=probes, engine=engine, rows=len(pool))
+        else:
+            mean = recipe.candidate_loss == "mean"
+            v = stacked(model, directions)
+            chosen = Chosen(*mapped_engine(model, v, mapping, mean_loss=mean, norms=norms, probes=probes))
+        progress.note(chosen.why)
+        return Scorer(model, chosen, len(directions), batch_tokens)
 
     progress.start("score", len(pool))
     return score_shards(
@@ -88,31 +120,6 @@ def score_groups(
         shard_rows=shard_rows,
         progress=progress,
     )
-
-
-def scorer_of(
-    recipe: Recipe,
-    model: Model,
-    directions: Sequence[Direction],
-    probes: Sequence[Encoded],
-    *,
-    mapping: CandidateMap | None,
-    norms: bool,
-    engine: EngineName,
-    batch_tokens: int,
-    rows: int,
-    progress: Progress,
-) -> Scorer:
-    """What scores a pool of so many rows against directions as a recipe's candidates are mapped, proved on `probes`;
-    raises as `score_groups`."""
-    if mapping is None:
-        chosen = choose_engine(model, directions, norms=norms, probes=probes, engine=engine, rows=rows)
-    else:
-        mean = recipe.candidate_loss == "mean"
-        v = stacked(model, directions)
-        chosen = Chosen(*mapped_engine(model, v, mapping, mean_loss=mean, norms=norms, probes=probes))
-    progress.note(chosen.why)
-    return Scorer(model, chosen, len(directions), batch_tokens)
 
 
 def raw_shard(prepared: Prepared, scored: Scored, weight: float, lengths: Sequence[float]) -> Shard:

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pyarrow.compute as pc
 
-from prism.data import Encoded, Encoder
+from prism.data import Encoder
 from prism.errors import PrismError
 from prism.methods.maps import map_and_weight
-from prism.methods.passes import complete, raw_shard, scorer_of
+from prism.methods.passes import complete, raw_shard, score_candidates
 from prism.methods.recipe import Recipe
 from prism.model import Model
 from prism.progress import Progress
@@ -21,9 +21,9 @@ from prism.run.folder import RunFolder
 from prism.run.prepare import Job, load
 from prism.run.recipes import Part, curvature_place, measured_at
 from prism.scoring import SHARD_ROWS, Folder, Shard
-from prism.scoring.feed import Prepared, score_shards
+from prism.scoring.feed import Prepared
 from prism.scoring.mapped import CandidateMap
-from prism.scoring.scorer import Scored, Scorer
+from prism.scoring.scorer import Scored
 from prism.scoring.stream import plain_shard
 from prism.target import Direction
 
@@ -216,35 +216,23 @@ def _pass(ready: Sequence[_Ready], model: Model, encoder: Encoder, progress: Pro
     job, recipe = ready[0].run.job, ready[0].run.recipe
     directions = [direction for one in ready for direction in one.directions]
     ends = np.cumsum([len(one.directions) for one in ready])[:-1].tolist()
-    norms = any(one.run.norms for one in ready)
-
-    def make_scorer(probes: Sequence[Encoded]) -> Scorer:
-        return scorer_of(
-            recipe,
-            model,
-            directions,
-            probes,
-            mapping=ready[0].mapping,
-            norms=norms,
-            engine=job.config.engine,
-            batch_tokens=job.config.batch_tokens,
-            rows=len(job.pool),
-            progress=progress,
-        )
 
     def make_shard(prepared: Prepared, scored: Scored) -> Shard:
         columns = np.split(scored.scores, ends, axis=1)
         each = [one.shard(prepared, replace(scored, scores=own)) for one, own in zip(ready, columns, strict=True)]
         return _Bundle(each[0].table, each[0].rejected, each[0].notes, each)
 
-    progress.start("score", len(job.pool))
-    return score_shards(
+    return score_candidates(
+        recipe,
+        model,
         job.pool,
+        directions,
         encoder,
         _Bundles([one.store for one in ready]),
-        make_scorer,
         make_shard,
-        directions=len(directions),
-        shard_rows=SHARD_ROWS,
+        mapping=ready[0].mapping,
+        norms=any(one.run.norms for one in ready),
+        engine=job.config.engine,
+        batch_tokens=job.config.batch_tokens,
         progress=progress,
     )
