@@ -73,8 +73,7 @@ def score(
         raise ConfigError(f"the baseline {recipe.name} scores in a run folder: prism select --method {recipe.name}")
     weighing = None
     if preference_from is not None:
-        if not recipe.objective.weights.of_preference:
-            raise ConfigError(f"preference_from: the method {recipe.name} weighs all pairs alike, so leave it out")
+        recipe.require_preferences("preference_from")
         weighing = other_losses(preference_from, target, encoder, batch_tokens=batch_tokens)
     if not recipe.plain or checkpoints or recipe.curvature != "identity":
         return score_in_memory(

@@ -10,7 +10,7 @@ from prism.errors import BadRow
 from prism.model import Model
 from prism.progress import Progress, Silent
 from prism.target import encode_pairs
-from prism.target.measure import EncodedPair
+from prism.target.losses import EncodedPair
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from prism.scoring import SHARD_ROWS, EngineName, ScoreTable
 from prism.scoring.assemble import assemble
 from prism.scoring.shards import Memory
 from prism.target import measure_target
-from prism.target.measure import all_losses
+from prism.target.losses import all_losses
 from prism.target.weights import Floats
 
 

@@ -62,6 +62,11 @@ class Recipe(BaseModel):
         """What the target's gradient is taken of."""
         return Objective(self.target, self._weights, self.aggregate != "mean", self.beta)
 
+    def require_preferences(self, option: str) -> None:
+        """Raises ConfigError where weights come from no preference, so that an `option` that says whose has no use."""
+        if not self.objective.weights.of_preference:
+            raise ConfigError(f"{option}: the method {self.name} weighs all pairs alike, so leave it out")
+
     @property
     def plain(self) -> bool:
         """Whether a score is <grad L_z, v> with one direction v, so that one pass gives it as it stands."""

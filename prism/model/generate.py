@@ -9,8 +9,8 @@ import torch
 from prism.budget import BATCH_TOKENS
 from prism.data import Encoder
 from prism.errors import ModelError
-from prism.model.load import Model
 from prism.model.memory import in_fitting_batches
+from prism.model.model import Model
 
 Took = Callable[[int, int], None]  # rows, tokens
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
-from prism.model.load import Model
+from prism.model.model import Model
 
 SUMMED = 2.0**14  # to begin with, for losses summed over tokens: a token's own counts in full
 AVERAGED = 2.0**24  # and for their means over tokens and pairs

@@ -34,8 +34,8 @@ def require_fitting(config: SelectConfig, method: Recipe | Baseline) -> None:
         return method.check(options_of(config))
     if config.aggregate is not None:
         raise ConfigError(f"--aggregate is for baselines; {method.name} says itself how it aggregates: write a recipe")
-    if config.preference_from is not None and not method.objective.weights.of_preference:
-        raise ConfigError(f"--preference-from: the method {method.name} weighs all pairs alike, so leave it out")
+    if config.preference_from is not None:
+        method.require_preferences("--preference-from")
     for field in fields(Options):
         if getattr(config, field.name) != field.default:
             users = ", ".join(name for name, baseline in BASELINES.items() if field.name in baseline.takes)

@@ -16,7 +16,7 @@ from prism.scoring.matrix import Tiling, score_pairs
 from prism.scoring.pairs import gather
 from prism.selection import OF_PAIRS
 from prism.target import MeasuredTarget
-from prism.target.measure import encode_pairs
+from prism.target.losses import encode_pairs
 
 
 def require_pair_scores(job: Job, folder: RunFiles) -> None:

@@ -17,7 +17,7 @@ from prism.scoring.choose import Chosen, backward_engine
 from prism.scoring.matrix import Tiling, pair_directions
 from prism.scoring.scorer import Scorer
 from prism.target import MeasuredTarget
-from prism.target.measure import encode_pairs
+from prism.target.losses import encode_pairs
 
 Floats = npt.NDArray[np.float64]
 

@@ -23,7 +23,7 @@ from prism.scoring.narrow import size_of
 from prism.scoring.pairs import LEFT_OUT
 from prism.scoring.scorer import Scored, Scorer
 from prism.scoring.shards import SHARD_ROWS, Folder, Shard, ShardStore
-from prism.target.measure import EncodedPair
+from prism.target.losses import EncodedPair
 from prism.target.pairs import pair_gradients
 
 

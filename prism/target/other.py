@@ -4,7 +4,7 @@ from prism.budget import BATCH_TOKENS
 from prism.data import Encoder, Target
 from prism.errors import ModelError
 from prism.model import Model
-from prism.target.measure import all_losses
+from prism.target.losses import all_losses
 from prism.target.weights import Floats
 
 

@@ -10,7 +10,7 @@ from prism.model import Model, token_losses
 from prism.model.memory import attempt
 from prism.model.scaled import AVERAGED, LossScale
 from prism.target.direction import Direction
-from prism.target.measure import EncodedPair
+from prism.target.losses import EncodedPair
 
 
 def pair_gradients(model: Model, pairs: Iterable[EncodedPair]) -> Iterator[tuple[Direction, Direction] | None]:

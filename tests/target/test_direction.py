@@ -13,7 +13,7 @@ from prism.errors import DataError, RunError
 from prism.model import Model
 from prism.scoring import score_pool
 from prism.target import Direction, measure_target, potential, preference
-from prism.target.measure import all_losses
+from prism.target.losses import all_losses
 from tests import oracle
 from tests.conftest import Rows, tiny_gpt2, tiny_llama
 
