@@ -36,8 +36,10 @@ def command(
             if as_json:
                 print(json.dumps(cells))
             elif not quiet:
+                seeds = ["" if cell["seed"] is None else str(cell["seed"]) for cell in cells]
                 words = [
-                    [c["method"], c["budget"], str(c["seed"] or 0), "done" if c["done"] else "to do"] for c in cells
+                    [c["method"], c["budget"], seed, "done" if c["done"] else "to do"]
+                    for c, seed in zip(cells, seeds, strict=True)
                 ]
                 left = sum(not cell["done"] for cell in cells)
                 title = f"cells of {Path(one.out).name}"

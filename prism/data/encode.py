@@ -29,6 +29,7 @@ class Encoded:
         return int(self.response.sum())
 
 
+PROBE = "A"  # begins an answer, as most begin with a letter
 NOTHING = Encoded(np.empty(0, np.int64), np.empty(0, np.bool_))
 
 
@@ -77,12 +78,17 @@ class Encoder:
             raise RowError("chosen and rejected are the same tokens" + (" once truncated" if chosen.truncated else ""))
         return chosen, rejected
 
-    def prompt(self, messages: Messages) -> npt.NDArray[np.int64]:
-        """Token ids [length] that an answer to `messages` follows; raises RowError where the template refuses them."""
+    def prompt(self, messages: Messages, strings: bool = False) -> npt.NDArray[np.int64]:
+        """Token ids [length] that an answer to `messages` follows, as in a row that ends with it; `strings` as in
+        `Row`. Raises RowError where the template refuses them."""
         if self.template is not None:
             text, special = self.template.prompt(messages), False
-        else:
-            text, special = "\n\n".join(str(m["content"]) for m in messages), True
+        elif strings:
+            text, special = "".join(str(m["content"]) for m in messages), True
+        else:  # blank lines are tokenised by what follows them
+            probe = (*messages, {"role": "assistant", "content": PROBE})
+            ids, mask = self._plain(render_plain(probe, False, [len(messages)], ""))
+            return ids[: int(mask.argmax())]
         ids = self.tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"]
         return np.asarray(ids, dtype=np.int64)
 
@@ -97,11 +103,7 @@ class Encoder:
             rendered = self.template.render(messages, turns)
             ids, mask = self._tokenize(rendered, add_special_tokens=False)
         else:
-            rendered = render_plain(messages, strings, turns, self.tokenizer.eos_token or "")
-            ids, mask = self._tokenize(rendered, add_special_tokens=True)
-            bos = self.tokenizer.bos_token_id
-            if bos is not None and len(ids) > 1 and ids[0] == ids[1] == bos:  # the row brought a BOS of its own
-                ids, mask = ids[1:], mask[1:]
+            ids, mask = self._plain(render_plain(messages, strings, turns, self.tokenizer.eos_token or ""))
         mask[:1] = False  # nothing predicts the first token
         encoded = self._truncate(ids, mask)
         if not encoded.response.any():
@@ -109,6 +111,13 @@ class Encoder:
         if self.vocabulary is not None and (top := int(encoded.ids.max())) >= self.vocabulary:
             raise RowError(f"the tokenizer makes token id {top}, but the model has only {self.vocabulary} embeddings")
         return encoded
+
+    def _plain(self, rendered: Rendered) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+        ids, mask = self._tokenize(rendered, add_special_tokens=True)
+        bos = self.tokenizer.bos_token_id
+        if bos is not None and len(ids) > 1 and ids[0] == ids[1] == bos:  # the row brought a BOS of its own
+            ids, mask = ids[1:], mask[1:]
+        return ids, mask
 
     def _tokenize(
         self, rendered: Rendered, add_special_tokens: bool

@@ -137,6 +137,12 @@ def prompt_messages(record: Mapping[str, Any], columns: Columns) -> Messages:
     return _system(record, columns, messages) + messages
 
 
+def asks_in_text(record: Mapping[str, Any], columns: Columns) -> bool:
+    """Whether a row's prompt is one string, which plain text joins with its answer as it is."""
+    prompt = columns.get(record, "prompt")
+    return isinstance(prompt, str) and _json_list(prompt) is None and not columns.get(record, "system")
+
+
 def _system(record: Mapping[str, Any], columns: Columns, messages: Messages) -> Messages:
     """The system turn that a field of its own brings; many sets fill it with "" where there is none."""
     text = columns.get(record, "system")

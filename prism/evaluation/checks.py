@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from prism.data import Encoder
-from prism.data.forms import Columns, prompt_messages
+from prism.data.forms import Columns, asks_in_text, prompt_messages
 from prism.data.rows import Messages
 from prism.data.sources import each_record, open_sources
-from prism.errors import BadRow, DataError, RowError, stopped_at
+from prism.errors import BadRow, ConfigError, DataError, RowError, stopped_at
 from prism.evaluation.bootstrap import Figure, mean_figures
 from prism.model import Model
 from prism.model.generate import generate
@@ -26,12 +26,13 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Check:
-    """A prompt, and what its answer has to satisfy."""
+    """A prompt (`strings`: one string), and what its answer has to satisfy."""
 
     id: str
     messages: Messages
     kind: str
     wanted: tuple[str, ...]  # answers, any of which will do, or a regular expression
+    strings: bool = False
 
     def passes(self, answer: str) -> bool:
         return any(PASSES[self.kind](answer, wanted) for wanted in self.wanted)
@@ -113,14 +114,24 @@ def answer_checks(
     batch_tokens: int,
     progress: Progress | None = None,
 ) -> Answered:
-    """Let the model answer every check. Prompts that leave no room for an answer lose their beginning: `cut`."""
+    """Let the model answer every check. Prompts that leave no room for an answer lose their beginning: `cut`.
+
+    Raises:
+        ConfigError: answers so long leave no room for a prompt.
+        DataError: the chat template refuses every prompt.
+    """
     progress = progress or Silent()
+    room = (model.longest or encoder.max_length + max_new_tokens) - max_new_tokens
+    if room < 1:
+        raise ConfigError(
+            f"--max-new-tokens {max_new_tokens} leaves no room for a prompt within the model's {model.longest} "
+            "positions: lower it"
+        )
     progress.start("generate", len(checks))
-    room = max(1, (model.longest or encoder.max_length + max_new_tokens) - max_new_tokens)
     prompts, good, bad, cut = [], [], list(rejected), 0
     for check in checks:
         try:
-            ids = encoder.prompt(check.messages)
+            ids = encoder.prompt(check.messages, check.strings)
         except RowError as error:
             bad.append(BadRow(check.id.partition(":")[0], int(check.id.rpartition(":")[2]), str(error)))
             continue
@@ -136,7 +147,7 @@ def answer_checks(
 
 
 def _check(record: Mapping[str, Any], name: str) -> Check:
-    messages = prompt_messages(record, Columns({}))
+    messages, strings = prompt_messages(record, Columns({})), asks_in_text(record, Columns({}))
     regex, answer = record.get("regex"), record.get("answer")
     kind = record.get("check")
     if kind is not None and kind not in KINDS:
@@ -148,7 +159,7 @@ def _check(record: Mapping[str, Any], name: str) -> Check:
             re.compile(regex)
         except re.error as error:
             raise RowError(f"regex {regex!r} is none: {error}") from error
-        return Check(name, messages, "regex", (regex,))
+        return Check(name, messages, "regex", (regex,), strings)
     wanted = [str(a) for a in (answer if isinstance(answer, list) else [answer]) if isinstance(a, str | int | float)]
     if not wanted or (isinstance(answer, list) and len(wanted) < len(answer)):
         raise RowError("a check has an answer (text, a number, or a list of them) or a regex")
@@ -156,7 +167,7 @@ def _check(record: Mapping[str, Any], name: str) -> Check:
     kind = kind or ("number" if numbers else "exact")
     if kind == "number" and any(number_in(text) is None for text in wanted):
         raise RowError(f"check is number, but the answer {wanted[0]!r} holds none")
-    return Check(name, messages, kind, tuple(wanted))
+    return Check(name, messages, kind, tuple(wanted), strings)
 
 
 def number_in(text: str) -> float | None:

@@ -23,6 +23,7 @@ from prism.progress import Progress, Silent
 
 log = logging.getLogger("prism")
 RESULTS = "evaluate.json"
+REJECTED = "evaluate_rejected.jsonl"  # a training's own rejected.jsonl may lie beside it
 LIBRARIES = ("torch", "transformers", "peft", "lm_eval")
 Report = dict[str, Any]
 Checks = tuple[list[Check], list[BadRow]]
@@ -40,6 +41,11 @@ class Measured:
     retain: RetainLosses | None = None
     answered: Answered | None = None
     tasks: dict[str, TaskScores] = field(default_factory=dict)
+
+    def rejected(self) -> list[BadRow]:
+        """All rows that could not be used."""
+        parts = [*self.pairs.values(), self.retain, self.answered]
+        return [row for part in parts if part is not None for row in part.rejected]
 
 
 def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> Report:
@@ -63,15 +69,23 @@ def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> Report
     checks = read_checks(config.generate, config.on_bad_row) if config.generate else None
     if config.tasks:
         check_tasks(config.tasks)
+    folder = Path(config.out) if config.out else subject.folder
+    if folder is not None:
+        _require_writable(folder)
     ours = _measure(config, subject, targets, checks, None, progress)
     theirs = None if base is None else _measure(config, base, targets, checks, ours.dtype, progress)
     report = _report(config, ours, theirs, targets)
-    folder = Path(config.out) if config.out else subject.folder
+    bad = ours.rejected()
     if folder is None:
+        if bad:
+            progress.note(f"{len(bad)} rows can't be used; the first: {bad[0]}")
         progress.note("no --out was given: the results are not written to a file")
     else:
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            (folder / REJECTED).unlink(missing_ok=True)
+            if bad:
+                write_whole(folder / REJECTED, (json.dumps(row.as_json()).encode() + b"\n" for row in bad))
+                progress.note(f"{len(bad)} rows can't be used: {folder / REJECTED} says why; the first: {bad[0]}")
             for measured, name in ((ours, "generated.jsonl"), (theirs, "generated_base.jsonl")):
                 if measured is not None and measured.answered is not None:
                     write_whole(folder / name, measured.answered.lines())
@@ -79,6 +93,14 @@ def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> Report
         except OSError as error:
             raise RunError(f"{folder / RESULTS} can't be written: {error}") from error
     return report
+
+
+def _require_writable(folder: Path) -> None:
+    """Raises RunError where results could not be written once everything is measured."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"{folder} can't hold the results: {error}") from error
 
 
 def _measure(

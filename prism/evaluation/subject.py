@@ -60,8 +60,9 @@ def subjects_of(config: EvaluateConfig) -> tuple[Subject, Subject | None]:
         raise ConfigError("--base auto: the model is no folder of prism train, so name the base")
     if config.base_adapter is not None:
         raise ConfigError("--base-adapter: --base auto has its own")
-    model, adapter = base_place(subject.folder)
-    return subject, replace(subject, model=model, adapter=adapter, folder=None)
+    model, adapter, tokenizer = base_place(subject.folder)
+    words = subject.tokenizer or tokenizer
+    return subject, replace(subject, model=model, adapter=adapter, tokenizer=words, folder=None)
 
 
 def _subject(place: str, adapter: str | None, config: EvaluateConfig) -> Subject:

@@ -9,7 +9,7 @@ from prism.data import open_pool
 from prism.errors import PrismError
 from prism.experiments.config import AuditConfig
 from prism.experiments.label_report import source_tables
-from prism.experiments.labels import Labels, against_labels, label_words, read_labels
+from prism.experiments.labels import Labels, against_labels, label_words, read_labels, require_labels
 from prism.experiments.statistics import plain
 from prism.experiments.tables import Table, figure, shortened
 from prism.experiments.work import save_json, workplace
@@ -34,6 +34,8 @@ def audit(config: AuditConfig, progress: Progress | None = None) -> dict[str, An
     with workplace(Path(config.out), "audit", config.seed) as folder:
         pool = open_pool(config.data, columns=config.columns, on_bad_row=config.on_bad_row)
         pool.require_rows("data")
+        if config.label_column is not None:
+            require_labels(pool, config.label_column)
         shown = min(config.rows, len(pool))
         run = run_select(config.ranking(out=str(folder / "ranking"), budget=str(shown)), progress)
         scores = run.selection.scores

@@ -12,7 +12,7 @@ from prism.config import SelectConfig
 from prism.experiments.experiment import Method, in_tokens
 from prism.experiments.grid import Cell, Grid
 from prism.experiments.joint import Joint
-from prism.experiments.steps import Place, evaluated, fine_tuned
+from prism.experiments.steps import Place, evaluated, fine_tuned, for_base
 from prism.experiments.work import failed, in_turn, kept, once
 from prism.methods.recipe import Recipe
 from prism.methods.table import find_method
@@ -60,7 +60,7 @@ class Runner:
         config = e.settings(str(folder))
         self.progress.note(f"cell {cell.label}")
         if cell.method.name == "none":
-            measured = self._evaluate(self.grid.base, folder, config)
+            measured = self._evaluate(self.grid.base, folder, for_base(self.grid.base, config, e.train))
             return {"rows": 0, "response_tokens": 0, "seconds": {}, **measured}
         seconds: dict[str, float] = {}
         chosen: Result = {}

@@ -18,11 +18,12 @@ from prism.experiments.experiment import Experiment
 from prism.experiments.figures import draw
 from prism.experiments.grid import Cell, Grid
 from prism.experiments.joint import Joint
+from prism.experiments.options import require_trainer
+from prism.experiments.overlap import overlap_of
 from prism.experiments.statistics import plain
 from prism.experiments.work import held, logged, once, save_json
 from prism.files import write_whole
 from prism.progress import Progress, Silent
-from prism.training import find_overlap
 
 COLUMNS = pa.schema(
     [
@@ -42,7 +43,9 @@ def plan(experiments: Sequence[Experiment]) -> Iterator[list[dict[str, Any]]]:
         ConfigError: two of them have one folder.
         PrismError: data or models are missing.
     """
-    for experiment, folder in zip(experiments, folders_of(experiments), strict=True):
+    folders = folders_of(experiments)
+    _require_trainers(experiments)
+    for experiment, folder in zip(experiments, folders, strict=True):
         runner = Runner(Grid(experiment, folder), Silent())
         yield [
             {"out": str(folder), "method": c.method.name, "budget": c.budget, "seed": c.seed, "done": runner.done(c)}
@@ -75,6 +78,7 @@ def compare_all(
     """
     progress = progress or Silent()
     folders = folders_of(experiments)
+    _require_trainers(experiments)
     joint = Joint(progress)
     with ExitStack() as stack:
         runners = []
@@ -104,6 +108,13 @@ def folders_of(experiments: Sequence[Experiment]) -> list[Path]:
     return folders
 
 
+def _require_trainers(experiments: Sequence[Experiment]) -> None:
+    """Raises ConfigError where a training of them would refuse its settings."""
+    require_trainer(
+        *(given for e in experiments for given in (e.train, e.warmup, *(m.warmup or {} for m in e.methods)))
+    )
+
+
 def _compared(runner: Runner, overlap: dict[str, Any], progress: Progress) -> dict[str, Any]:
     experiment, folder = runner.grid.experiment, runner.grid.folder
     cells = list(runner.grid.cells())
@@ -119,6 +130,7 @@ def _compared(runner: Runner, overlap: dict[str, Any], progress: Progress) -> di
             "target": experiment.target,
             "held_out": experiment.held_out,
             "seeds": experiment.seeds,
+            "against": experiment.against,
             "train": experiment.train,
             "overlap": overlap,
             "cells": len(cells),
@@ -136,20 +148,23 @@ def _compared(runner: Runner, overlap: dict[str, Any], progress: Progress) -> di
 
 
 def _overlap(grid: Grid, progress: Progress) -> dict[str, Any]:
-    """What the pool holds of the held-out pairs, said before anything is trained."""
+    """What pool and target hold of the held-out pairs, and the pool of the retain rows."""
     e = grid.experiment
     pool = open_pool(e.pool, columns=e.columns)
+    target = open_target(e.target, columns=e.target_columns)
     pairs = open_target(e.held_out, columns=e.target_columns)
+    retain = open_pool(e.retain, columns=e.columns) if e.retain else None
     pool.require_rows("pool")
     pairs.require_rows("held-out set")
-    inputs = {"pool": list(pool.fingerprints.values()), "pairs": list(pairs.fingerprints.values())}
-
-    def make() -> dict[str, Any]:
-        overlap = find_overlap(pool, pairs)
-        return {**overlap.as_json(), "notice": overlap.notice()}
-
-    found = once(grid.folder / "overlap.json", inputs, make)
-    progress.note(found["notice"])
+    inputs = {
+        "pool": list(pool.fingerprints.values()),
+        "target": list(target.fingerprints.values()),
+        "pairs": list(pairs.fingerprints.values()),
+        "retain": [] if retain is None else list(retain.fingerprints.values()),
+    }
+    found = once(grid.folder / "overlap.json", inputs, lambda: overlap_of(pool, target, pairs, retain))
+    for notice in found["notices"]:
+        progress.note(notice)
     return found
 
 

@@ -6,7 +6,7 @@ from prism.experiments.experiment import by_tokens
 from prism.experiments.tables import Table, figure
 
 VERDICTS = ("better", "better over seeds only", "better over pairs only", "not told apart", "worse over pairs only",
-            "worse over seeds only", "worse")  # fmt: skip
+            "worse over seeds only", "worse", "no seed in common")  # fmt: skip
 
 
 def tables(found: dict[str, Any], brief: bool = False) -> list[Table]:
@@ -31,11 +31,16 @@ def statements(found: dict[str, Any]) -> list[str]:
         rows = [d for d in found["differences"] if (d["budget"], d["against"]) == (budget, against)]
         parts = []
         for verdict in VERDICTS:
-            names = [f"{d['method']} ({figure(_value(d['by_seed']), '+.3f')})" for d in rows if d["verdict"] == verdict]
+            names = [_named(d) for d in rows if d["verdict"] == verdict]
             if names:
                 parts.append(f"{verdict}: {', '.join(names)}")
         said.append(f"at {budget}, against {against}: {'; '.join(parts)}")
     return said
+
+
+def _named(difference: dict[str, Any]) -> str:
+    value = _value(difference["by_seed"])
+    return f"{difference['method']}" + ("" if value is None else f" ({figure(value, '+.3f')})")
 
 
 def notes(found: dict[str, Any]) -> list[str]:
@@ -50,7 +55,7 @@ def notes(found: dict[str, Any]) -> list[str]:
         "better and worse: both paired tests (t over seeds, t over held-out pairs) at 5 % after Holm's correction over "
         "the methods of a budget; with few seeds the first can rarely say so",
         "all trainings have the same epochs, so that more rows are more steps",
-        found["overlap"]["notice"],
+        *found["overlap"]["notices"],
     ]
     if kinds == ["same number of samples"]:
         said.append("budgets are in samples only: methods that choose long rows train on more tokens")
@@ -64,7 +69,7 @@ def notes(found: dict[str, Any]) -> list[str]:
     if resumed := [name for name, cost in found["costs"].items() if cost["reused_rows"]]:
         said.append(f"some rows of {', '.join(resumed)} had been scored before, which its seconds leave out")
     there = {m["method"] for m in found["methods"]}
-    said += [f"there is no result of {name} to compare with" for name in ("random", "less") if name not in there]
+    said += [f"there is no result of {name} to compare with" for name in found["against"] if name not in there]
     return said
 
 

@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
-from pydantic import field_validator, model_validator
+from pydantic import ValidationInfo, field_validator, model_validator
 
 from prism.budget import Budget
 from prism.config import C, SelectConfig, load_config, option
 from prism.errors import ConfigError
+from prism.experiments.options import handed_on
 
 SELECTION = frozenset(n for n, f in SelectConfig.model_fields.items() if f.json_schema_extra["stage"] == "selection")  # type: ignore[index]
 
@@ -82,6 +83,11 @@ class RepairConfig(RankConfig):
     @classmethod
     def _any_number(cls, value: Any) -> Any:
         return [value] if isinstance(value, str) else value
+
+    @field_validator("train", "evaluate")
+    @classmethod
+    def _of_commands(cls, value: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        return handed_on(str(info.field_name), value)
 
     @field_validator("drop", mode="before")
     @classmethod

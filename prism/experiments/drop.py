@@ -29,6 +29,15 @@ class Drop:
     threshold: float | None = None
 
 
+def require_droppable(config: RepairConfig) -> None:
+    """Raises ConfigError where a threshold is asked of a method that gives none."""
+    if config.calibrate and _ranks(config):
+        raise ConfigError(
+            f"--calibrate: scores of the method {config.method} are places in an order, which another set's threshold "
+            "can't cut: use --drop"
+        )
+
+
 def choose_drop(
     config: RepairConfig, folder: Path, place: dict[str, str | None], progress: Progress
 ) -> tuple[Run, Drop]:
@@ -38,11 +47,7 @@ def choose_drop(
         ConfigError: all rows would go.
         DataError: no threshold can be had from the labelled rows, or no row is above it.
     """
-    if config.calibrate and _ranks(config):
-        raise ConfigError(
-            f"--calibrate: scores of the method {config.method} are places in an order, which another set's threshold "
-            "can't cut: use --drop"
-        )
+    require_droppable(config)
     budget = config.drop or "1"
     run = run_select(config.ranking(out=str(folder), budget=budget, **place), progress)
     drop = Drop(run.selection)

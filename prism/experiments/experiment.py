@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from prism.budget import Budget
 from prism.config import Config, SelectConfig, option
 from prism.errors import ConfigError
 from prism.experiments.config import checked
+from prism.experiments.options import OF_RUNS, handed_on
 from prism.methods.baselines import Baseline
 from prism.methods.recipe import Recipe
 from prism.methods.table import find_method
@@ -141,6 +142,11 @@ class Experiment(Config):
     def _seeds(cls, value: Any) -> Any:
         return seeds_of(value)
 
+    @field_validator("select", "train", "evaluate", "warmup")
+    @classmethod
+    def _of_commands(cls, value: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        return handed_on(str(info.field_name), value)
+
     @model_validator(mode="after")
     def _consistent(self) -> "Experiment":
         names = [method.name for method in self.methods]
@@ -148,11 +154,18 @@ class Experiment(Config):
             raise ValueError(f"methods: {twice[0]} is there twice: give each a name of its own")
         for place, method in enumerate(self.methods):
             try:
+                if odd := sorted(OF_RUNS & method.options.keys()):
+                    raise ConfigError(f"{odd[0]} is not a method's own here: it is set for each run")
+                if method.warmup is not None:
+                    method.warmup = handed_on("warmup", method.warmup)
                 if method.selects:
                     find_method(method.method)
                     self.scoring(method, "out")
-            except ConfigError as error:
+            except (ConfigError, ValueError) as error:
                 raise ValueError(f"methods.{place} ({method.name}): {error}") from error
+        for name in self.against:
+            if name not in names:
+                _require_method(name)
         return self
 
     def scoring(self, method: Method, out: str, **changes: Any) -> SelectConfig:
@@ -177,6 +190,14 @@ class Experiment(Config):
         dtypes = {"dtype": dtype} if dtype in ("float32", "bfloat16") else {}
         own = {"out": out, "seed": seed, **self.warmup, **(method.warmup or {})}
         return checked(WarmupConfig, {**shared, **chosen, **dtypes, **own}, f"warmup of {method.name}")
+
+
+def _require_method(name: str) -> None:
+    """Raises ValueError where what methods are compared with is no method at all."""
+    try:
+        find_method(name)
+    except ConfigError as error:
+        raise ValueError(f"against: {error}") from error
 
 
 def load_experiment(path: Path, given: Mapping[str, Any], name: str = "compare") -> Experiment:

@@ -1,6 +1,6 @@
 """Which rows are known to be harmful, and what a ranking does to both kinds."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,21 +35,32 @@ def read_labels(pool: Pool, scores: ScoreTable, column: str) -> Labels:
     """
     index = scores.column("index")
     known, harmful = np.zeros(len(index), np.bool_), np.zeros(len(index), np.bool_)
-    columns: list[str] = []
-    seen, place = False, 0
-    for row in pool:  # both are in the pool's order
-        columns = columns or list(row.record)
-        seen = seen or column in row.record
+    place = 0
+    for row, value in _labels(pool, column):  # both are in the pool's order
         while place < len(index) and index[place] < row.index:
             place += 1
-        value = _label(row, column)
         if value is not None and place < len(index) and index[place] == row.index:
             known[place], harmful[place] = True, value
+    return Labels(known, harmful)
+
+
+def require_labels(pool: Pool, column: str) -> None:
+    """Read all labels, before anything is made that needs them; raises as `read_labels`."""
+    for _ in _labels(pool, column):
+        pass
+
+
+def _labels(pool: Pool, column: str) -> Iterator[tuple[Row, bool | None]]:
+    columns: list[str] = []
+    seen = False
+    for row in pool:
+        columns = columns or list(row.record)
+        seen = seen or column in row.record
+        yield row, _label(row, column)
     if not seen:
         raise ConfigError(
             f"--label-column: no row has a column {column!r}; the first row has {', '.join(columns[:12])}"
         )
-    return Labels(known, harmful)
 
 
 def against_labels(scores: ScoreTable, dropped: npt.NDArray[np.int64], labels: Labels, seed: int) -> dict[str, Any]:

@@ -29,6 +29,11 @@ class Measured:
     preference: Floats
     held_out: Floats | None
 
+    @property
+    def potential(self) -> Floats:
+        """K of the target, mean softplus of the margins [subsets]: what sums of PRISM's scores foretell (METHOD)."""
+        return np.asarray(np.logaddexp(0.0, self.margins).mean(1))
+
 
 def draw_subsets(rows: int, share: float, count: int, seed: int, among: Flags) -> Flags:
     """Random subsets of the rows `among`, each of a `share` of them, [count, rows]; the same for the same arguments,
@@ -64,7 +69,10 @@ def score(
         pair_sums: of its scores against single pairs [subsets, Q], in the order of `pairs`; None where it has none.
     """
     count = len(sums)
-    found: dict[str, Any] = {"mean": _correlation(sums, measured.preference, seed)}
+    found: dict[str, Any] = {
+        "potential": _correlation(sums, measured.potential, seed),
+        "mean": _correlation(sums, measured.preference, seed),
+    }
     if measured.held_out is not None:
         found["held_out"] = _correlation(sums, measured.held_out, seed)
     if pair_sums is not None:

@@ -1,6 +1,7 @@
 """Sums of a method's scores over subsets of a run's pool, for the linear datamodeling score."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pyarrow.parquet as pq
 
 from prism.config import SelectConfig
 from prism.data import open_target
+from prism.errors import ConfigError
 from prism.experiments.lds import Flags, Floats, summed
 from prism.methods.recipe import Recipe
 from prism.methods.table import find_method
@@ -26,6 +28,17 @@ OWN = (
     "aggregate",
     "gradient_norms",
 )  # options of the run's own method
+
+
+def require_methods(names: Sequence[str], checkpoints: Sequence[str], run: SelectConfig) -> None:
+    """Raises ConfigError where there is no such method, or one needs checkpoints and none are named."""
+    for name in names:
+        method = find_method(name)
+        if name != run.method and _takes_checkpoints(method) and not checkpoints:
+            raise ConfigError(
+                f"--methods {name}: it scores at the checkpoints of a warm-up: make some with prism warmup, and name "
+                "their folder with --checkpoints"
+            )
 
 
 def method_sums(

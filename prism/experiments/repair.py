@@ -6,17 +6,20 @@ from pathlib import Path
 from typing import Any
 
 from prism.data import open_pool, open_target
+from prism.errors import ConfigError
 from prism.experiments.config import RepairConfig
-from prism.experiments.drop import choose_drop, write_sides
-from prism.experiments.labels import against_labels, read_labels
+from prism.experiments.drop import choose_drop, require_droppable, write_sides
+from prism.experiments.labels import Labels, against_labels, read_labels, require_labels
+from prism.experiments.options import require_trainer
+from prism.experiments.overlap import overlap_of
 from prism.experiments.repair_report import markdown
 from prism.experiments.statistics import plain
-from prism.experiments.steps import Place, base_of, change, evaluated, fine_tuned, place_of, without_values
+from prism.experiments.steps import Place, base_of, change, evaluated, fine_tuned, for_base, place_of, without_values
 from prism.experiments.work import save_json, workplace
 from prism.files import write_whole
 from prism.progress import Progress, Silent
 from prism.run.select import run_select
-from prism.training import find_overlap
+from prism.scoring import ScoreTable
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ def repair(config: RepairConfig, progress: Progress | None = None) -> dict[str, 
 
 
 def _repair(config: RepairConfig, folder: Path, progress: Progress) -> dict[str, Any]:
+    _require(config)
     base, pairs = base_of(config), config.held_out or config.target
     overlap = _overlap(config, progress)
     if config.broken is not None:
@@ -62,9 +66,10 @@ def _repair(config: RepairConfig, folder: Path, progress: Progress) -> dict[str,
             f"repaired, ranked at {name}": _reverse(config, folder, name, at[name], base, progress) for name in wanted
         }
     models = {"base": base, "broken": broken, **{name: one.place for name, one in repaired.items()}}
+    measuring = dict.fromkeys(models, config) | {"base": for_base(base, config, config.train)}
     behaviour = {
         name: evaluated(
-            place, pairs, config.retain, folder / "evaluation" / _slug(name), config, config.evaluate, progress
+            place, pairs, config.retain, folder / "evaluation" / _slug(name), measuring[name], config.evaluate, progress
         )
         for name, place in models.items()
     }
@@ -96,7 +101,7 @@ def _reverse(config: RepairConfig, folder: Path, at: str, place: Place, base: Pl
     scores = drop.selection.scores
     here = folder / f"repaired-at-{at}-{_slug(config.drop or 'threshold')}"
     kept, dropped = write_sides(drop, here)
-    labels = read_labels(scores.pool, scores, config.label_column) if config.label_column else None
+    labels = _labels(config, scores)
     progress.note(f"repairing: the base is fine-tuned without {len(drop.selection)} of {len(scores)} rows")
     mended = fine_tuned(base, [kept], here / "model", config, config.train, progress)
     return Repaired(
@@ -151,14 +156,39 @@ def _forward(config: RepairConfig, folder: Path, broken: Place, progress: Progre
 
 
 def _overlap(config: RepairConfig, progress: Progress) -> Mapping[str, Any] | None:
-    """What the training data holds of the held-out pairs, said before anything is trained."""
+    """What the training data and the target hold of the held-out pairs, and the data of the retain rows."""
     if not config.held_out:
         progress.note("no --held-out pairs: behaviour is measured on the target's own pairs, which chose the rows")
         return None
     rows = open_pool([*config.data, *config.pool], columns=config.columns)
-    overlap = find_overlap(rows, open_target(config.held_out, columns=config.target_columns))
-    progress.note(overlap.notice())
-    return overlap.as_json()
+    target = open_target(config.target, columns=config.target_columns)
+    held_out = open_target(config.held_out, columns=config.target_columns)
+    retain = open_pool(config.retain, columns=config.columns) if config.retain else None
+    found = overlap_of(rows, target, held_out, retain)
+    for notice in found["notices"]:
+        progress.note(notice)
+    return found
+
+
+def _require(config: RepairConfig) -> None:
+    """Raises PrismError for what would fail only after a training: the trainer's settings, and labels."""
+    require_trainer(config.train)
+    if config.direction == "reverse":
+        require_droppable(config)
+        if config.label_column is not None:
+            require_labels(open_pool(config.calibrate or config.data, columns=config.columns), config.label_column)
+
+
+def _labels(config: RepairConfig, scores: ScoreTable) -> Labels | None:
+    """Those of the data; it need have none where a labelled set of its own sets the threshold."""
+    if config.label_column is None:
+        return None
+    try:
+        return read_labels(scores.pool, scores, config.label_column)
+    except ConfigError:
+        if config.calibrate:
+            return None
+        raise
 
 
 def _slug(text: str) -> str:

@@ -23,11 +23,8 @@ def remarks(found: dict[str, Any]) -> list[str]:
         said += done["notices"]
     if not found["held_out"]:
         said.append("measured on the target's own pairs: give --held-out for figures on others")
-    elif found["overlap"]["exact"] or found["overlap"]["near"]:
-        held = found["overlap"]
-        said.append(
-            f"the data holds {held['exact']} held-out pairs exactly and {held['near']} nearly: see summary.json"
-        )
+    else:
+        said += found["overlap"]["notices"]
     base, broken = (found["behaviour"][name]["preference"]["value"] for name in ("base", "broken"))
     if broken <= base:
         said.append(

@@ -20,6 +20,7 @@ from prism.model import find_model
 from prism.progress import Progress
 from prism.training import TrainConfig, train
 from prism.training.folder import RECORD, trained_place
+from prism.training.network import trains_whole
 
 READ = ("columns", "plain", "max_length", "quantize", "device", "trust_remote_code", "allow_pickle")
 TRAIN = (*READ, "responses", "on_bad_row")
@@ -77,13 +78,24 @@ def fine_tuned(
     seed: int | None = None,
 ) -> Place:
     """`base` trained on `data`, with the options of `config` that both share; a finished training is taken as it is."""
-    shared = {name: getattr(config, name) for name in TRAIN}
-    dtype = {"dtype": config.dtype} if config.dtype in ("float32", "bfloat16") else {}
     own = {"data": [str(place) for place in data], "out": str(out), "seed": config.seed if seed is None else seed}
-    settings = checked(TrainConfig, {**shared, **dtype, **base.fields(), **own, **options}, "train")
-    train(settings, progress)
+    train(_training(base, config, options, own), progress)
     model, adapter = trained_place(out)
     return Place(model, adapter, base.tokenizer, base.revision if adapter else None)
+
+
+def _training(base: Place, config: SelectConfig, options: Mapping[str, Any], own: Mapping[str, Any]) -> TrainConfig:
+    shared = {name: getattr(config, name) for name in TRAIN}
+    dtype = {"dtype": config.dtype} if config.dtype in ("float32", "bfloat16") else {}
+    return checked(TrainConfig, {**shared, **dtype, **base.fields(), **options, **own}, "train")
+
+
+def for_base(base: Place, config: SelectConfig, options: Mapping[str, Any]) -> SelectConfig:
+    """`config` as it measures the base of trainings with these options: where all weights train they are kept in
+    float32, and so the base must be read, or the two would differ by its rounding too."""
+    if config.dtype != "auto" or not trains_whole(_training(base, config, options, {"data": ["."], "out": "."})):
+        return config
+    return config.model_copy(update={"dtype": "float32"})
 
 
 def evaluated(

@@ -10,13 +10,14 @@ import numpy as np
 
 from prism.config import SelectConfig, load_config
 from prism.data import Row, open_target
-from prism.errors import RunError
+from prism.errors import ConfigError, RunError
 from prism.evaluation import measure_pairs
 from prism.experiments.first_order import dot, mean_gradient, steps
 from prism.experiments.lds import Flags, Measured, draw_subsets, score
-from prism.experiments.lds_methods import method_sums
+from prism.experiments.lds_methods import method_sums, require_methods
+from prism.experiments.options import require_trainer
 from prism.experiments.statistics import plain
-from prism.experiments.steps import base_of, evaluated, fine_tuned
+from prism.experiments.steps import Place, base_of, evaluated, fine_tuned, for_base
 from prism.experiments.verify_config import VerifyConfig
 from prism.experiments.verify_report import markdown
 from prism.experiments.work import once, save_json, workplace
@@ -44,6 +45,11 @@ def verify(config: VerifyConfig, progress: Progress | None = None) -> dict[str, 
     run = Path(config.run).expanduser().absolute()
     selection = load_selection(run)
     settings = load_config(run / "config.yaml", {"out": str(run)})
+    if config.methods and not config.lds:
+        raise ConfigError("--methods: other methods are compared by the linear datamodeling score only: add --lds")
+    require_methods(config.methods, config.checkpoints, settings)
+    if config.training or config.lds:
+        require_trainer(config.train)
     with workplace(Path(config.out or f"{run}-verify"), "verify", config.seed) as folder:
         job = _Verification(config, settings, selection, folder, progress)
         found: dict[str, Any] = {
@@ -83,10 +89,18 @@ class _Verification:
 
     def one_step(self) -> dict[str, Any]:
         """A step on the chosen rows, and one on as many random rows, in several sizes."""
-        return once(self.folder / "one_step.json", {**self.inputs, "sizes": self.config.sizes}, self._one_step)
+        inputs = {**self.inputs, "sizes": self.config.sizes, "dtype": self._wide().dtype}
+        return once(self.folder / "one_step.json", inputs, self._one_step)
+
+    def _wide(self) -> SelectConfig:
+        """The run's options as a step is taken by: in float32 unless a type was chosen, as 16 bits round short steps
+        away."""
+        settings = self.settings
+        narrow = settings.dtype == "auto" and settings.quantize is None
+        return settings.model_copy(update={"dtype": "float32"}) if narrow else settings
 
     def _one_step(self) -> dict[str, Any]:
-        settings, progress = self.settings, self.progress
+        settings, progress = self._wide(), self.progress
         job = open_job(settings)
         model, encoder = load(job.scored, progress)
         target = open_target(settings.target, columns=settings.target_columns)
@@ -101,7 +115,7 @@ class _Verification:
             found = [measure_pairs(model, pairs, encoder, batch_tokens=settings.batch_tokens) for pairs in sets]
             return [float(f.values()["potential"][f.finite].mean()) for f in found]
 
-        found: dict[str, Any] = {"before": measure()}
+        found: dict[str, Any] = {"before": measure(), "precision": str(model.precision).removeprefix("torch.")}
         for name, rows in (("chosen", self._chosen()), ("random", self._random())):
             progress.note(f"one step on {len(rows)} {name} rows")
             gradient = mean_gradient(model, [encoder.row(row) for row in rows], settings.batch_tokens)
@@ -120,7 +134,7 @@ class _Verification:
         base = base_of(self.settings)
         random = self.folder / "random.jsonl"
         write_whole(random, (f"{json_line(row.record)}\n".encode() for row in self._random()))
-        before = self._measured("base", base)
+        before = self._measured("base", base, for_base(base, self.settings, self.config.train))
         slopes = self.one_step()
         found: dict[str, Any] = {"before": before}
         for name, data in (("chosen", Path(self.settings.out) / "selected.jsonl"), ("random", random)):
@@ -129,7 +143,7 @@ class _Verification:
             place = fine_tuned(
                 base, [data], out, self.settings, self.config.train, self.progress, seed=self.config.seed
             )
-            after = self._measured(name, place)
+            after = self._measured(name, place, self.settings)
             record = read_record(out)
             assert record is not None
             found[name] = {
@@ -140,13 +154,13 @@ class _Verification:
             }
         return found
 
-    def _measured(self, name: str, place: Any) -> dict[str, dict[str, float]]:
+    def _measured(self, name: str, place: Place, settings: SelectConfig) -> dict[str, dict[str, float]]:
         """K and the mean preference, of target and held-out pairs."""
         sets = {"target": self.settings.target, **({"held_out": self.config.held_out} if self.config.held_out else {})}
         found = {}
         for part, pairs in sets.items():
             folder = self.folder / "evaluation" / f"{name}-{part}"
-            figures = evaluated(place, pairs, [], folder, self.settings, {}, self.progress)
+            figures = evaluated(place, pairs, [], folder, settings, {}, self.progress)
             found[part] = {key: figures[key]["value"] for key in ("potential", "preference")}
         return found
 

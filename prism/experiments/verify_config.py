@@ -7,6 +7,7 @@ from pydantic import field_validator
 from prism.budget import Budget
 from prism.config import Config, option
 from prism.errors import ConfigError
+from prism.experiments.options import handed_on
 
 
 class VerifyConfig(Config):
@@ -42,6 +43,11 @@ class VerifyConfig(Config):
     def _names(cls, value: Any) -> Any:
         many = [value] if isinstance(value, str) else value
         return [name.strip() for one in many for name in str(one).split(",") if name.strip()]
+
+    @field_validator("train")
+    @classmethod
+    def _of_training(cls, value: dict[str, Any]) -> dict[str, Any]:
+        return handed_on("train", value)
 
     @field_validator("sizes", mode="before")
     @classmethod

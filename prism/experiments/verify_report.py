@@ -4,6 +4,8 @@ from typing import Any
 
 from prism.experiments.tables import Table, figure
 
+FEW = 10  # subsets, below which a rank correlation says nothing
+
 
 def tables(found: dict[str, Any]) -> list[Table]:
     """One step, whole trainings, and the linear datamodeling score."""
@@ -19,6 +21,11 @@ def remarks(found: dict[str, Any]) -> list[str]:
     """What should be known of the figures."""
     said = ["predicted: eta <g, g_KL>, with g the mean gradient of the rows; a ratio of 1 is the theory's"]
     step = found["one_step"]
+    if step["precision"] not in ("float32", "float64"):
+        said.append(
+            f"the step was taken in {step['precision']}, which rounds short steps away: only long ones tell anything "
+            "(select with --dtype float32, or auto without --quantize, for short ones)"
+        )
     if found["method"] == "prism" and not found["curvature"]:
         slope, mean = step["chosen"]["slope"], step["mean_score"]
         said.append(f"<g, g_KL> of the chosen rows is {slope:.6g}, and the mean of their scores {mean:.6g}")
@@ -35,6 +42,8 @@ def remarks(found: dict[str, Any]) -> list[str]:
             f"preferences, which scores are to foretell, have a standard deviation of {lds['spread']:.4f}; intervals "
             "are bootstraps of the subsets"
         )
+        if lds["subsets"] < FEW:
+            said.append(f"{lds['subsets']} subsets are too few for a rank correlation, and for its interval")
     return said
 
 
@@ -94,8 +103,14 @@ def _training(training: dict[str, Any]) -> Table:
 def _lds(lds: dict[str, Any]) -> Table:
     held_out = any("held_out" in m for m in lds["methods"].values())
     rows = [
-        [name, figure(m.get("pair")), figure(m["mean"]), *[figure(m.get("held_out"))] * held_out]
+        [
+            name,
+            figure(m.get("pair")),
+            figure(m["potential"]),
+            figure(m["mean"]),
+            *[figure(m.get("held_out"))] * held_out,
+        ]
         for name, m in lds["methods"].items()
     ]
-    columns = ["method", "per target pair, mean", "mean preference", *["held-out mean preference"] * held_out]
+    columns = ["method", "per target pair, mean", "K", "mean preference", *["held-out mean preference"] * held_out]
     return Table("linear datamodeling score: Spearman's rank correlation", columns, rows)

@@ -93,6 +93,19 @@ def load_model(
     return loaded
 
 
+def count_weights(folder: Path, trust_remote_code: bool = False) -> int:
+    """Of a model as its config describes it; none of them is read. Raises ModelError where the config can't be used."""
+    from transformers import AutoModelForCausalLM
+
+    config = _check_config(folder, trust_remote_code)
+    with torch.device("meta"), quiet_transformers():
+        try:
+            network = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
+        except Exception as error:
+            raise _not_loaded(folder, error) from error
+    return sum(p.numel() for p in network.parameters())
+
+
 def choose_device(device: str) -> torch.device:
     """Raises ConfigError where torch knows no such device, or it is not here."""
     if device == "auto":

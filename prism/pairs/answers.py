@@ -46,14 +46,15 @@ class Speaker:
         )
         return cls(config, model, model.encoder(max_length=config.max_length, plain=config.plain), progress)
 
-    def answers(self, prompts: Sequence[Messages], seed: int) -> list[str | None]:
-        """An answer to each prompt, None where the template refuses it, or it leaves no room for an answer."""
+    def answers(self, prompts: Sequence[tuple[Messages, bool]], seed: int) -> list[str | None]:
+        """An answer to each prompt (its turns, and whether it came as one string), None where the template refuses it,
+        or it leaves no room for an answer."""
         most = (self.model.longest or self.encoder.max_length + self.config.max_new_tokens) - self.config.max_new_tokens
         ids: list[list[int]] = []
         places: list[int] = []
-        for place, prompt in enumerate(prompts):
+        for place, (prompt, strings) in enumerate(prompts):
             try:
-                found = self.encoder.prompt(prompt).tolist()
+                found = self.encoder.prompt(prompt, strings).tolist()
             except RowError:
                 continue
             if 0 < len(found) <= most:
@@ -108,7 +109,7 @@ def sampled_pairs(config: PairsConfig, reading: Reading, speaker: Speaker) -> It
     """y+ the row's own answer, y- one of the model's that the verifier calls wrong. An answer in which the verifier
     finds nothing to compare is not used."""
     items = list(reading.each(lambda item: (item, *pool_messages(item.record, item.columns))))
-    prompts = [messages[:-1] for _, messages, _ in items for _ in range(config.samples)]
+    prompts = [(messages[:-1], strings) for _, messages, strings in items for _ in range(config.samples)]
     answers = speaker.answers(prompts, config.seed)
     judge = verifier(config.verify, config.pattern)
     for number, (item, messages, strings) in enumerate(items):
@@ -138,7 +139,7 @@ def prompts_pairs(config: PairsConfig, reading: Reading, speaker: Speaker) -> It
     assert config.good_system is not None and config.bad_system is not None
     items = list(reading.each(lambda item: (item, _prompt_of(item))))
     good, bad = (
-        speaker.answers([under(system, prompt) for _, prompt in items], config.seed)
+        speaker.answers([(under(system, prompt), False) for _, prompt in items], config.seed)
         for system in (config.good_system, config.bad_system)
     )
     for (item, prompt), chosen, rejected in zip(items, good, bad, strict=True):

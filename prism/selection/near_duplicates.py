@@ -1,7 +1,5 @@
 """Of rows that say nearly the same, only the best placed: MinHash to find them, exact similarity to judge them."""
 
-import re
-import unicodedata
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -10,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from prism.data import Pool
+from prism.data.words import normal, words_of
 from prism.errors import BadRow, ConfigError, DataError
 
 SHINGLE = 3  # words
@@ -17,9 +16,6 @@ PERMUTATIONS = 128
 SEED = 1
 FOUND = 0.99
 AHEAD = (1 << 10, 1 << 15)  # candidates whose texts are read in one pass over the pool: first, and at most
-# scripts that write no spaces between words: every character counts as one
-UNSPACED = "\u0e00-\u0eff\u0f00-\u0fff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
-WORD = re.compile(f"[{UNSPACED}\U00020000-\U0003ffff]|[^\\W{UNSPACED}\U00020000-\U0003ffff]+")
 Shingles = npt.NDArray[np.uint32]
 
 
@@ -28,8 +24,7 @@ def shingles(text: str) -> Shingles:
 
     A shorter text is one run; one without any word (only emoji, say) is made of its characters.
     """
-    plain = unicodedata.normalize("NFKC", text).casefold()
-    words = WORD.findall(plain) or [c for c in plain if not c.isspace()]
+    words = words_of(text) or [c for c in normal(text) if not c.isspace()]
     runs = {" ".join(words[i : i + SHINGLE]) for i in range(max(1, len(words) - SHINGLE + 1))}
     return np.unique(np.array([zlib.crc32(run.encode("utf-8", "surrogatepass")) for run in runs], dtype=np.uint32))
 

@@ -172,12 +172,13 @@ def trained_place(folder: Path) -> tuple[str, str | None]:
     return record["base"]["model"], str(folder)
 
 
-def base_place(folder: Path) -> tuple[str, str | None]:
-    """(model, adapter or None) that a training in `folder` began with; raises RunError as `trained_place`."""
+def base_place(folder: Path) -> tuple[str, str | None, str | None]:
+    """(model, adapter or None, tokenizer where it has another) that a training in `folder` began with; raises
+    RunError as `trained_place`."""
     trained_place(folder)
     record = read_record(folder)
     assert record is not None
-    return record["base"]["model"], record["base"]["adapter"]
+    return record["base"]["model"], record["base"]["adapter"], record["base"].get("tokenizer")
 
 
 def require_one_process() -> None:

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 
 from prism.errors import ConfigError, ModelError, first_line
-from prism.model import Model, load_model
-from prism.model.load import choose_device
+from prism.model import Model, find_model, load_model
+from prism.model.load import choose_device, count_weights
 from prism.model.quantized import is_quantized, size_of
 from prism.model.quiet import quiet_transformers
 from prism.training.config import TrainConfig
@@ -38,8 +38,7 @@ def make_ready(config: TrainConfig) -> Ready:
     bf16 = _bf16(config)
     if config.full and config.quantize is not None:
         raise ConfigError("--full trains all weights, and --quantize leaves none that can be trained: choose one")
-    bare = config.adapter is None and config.lora_rank is None and config.quantize is None
-    whole = config.full or (config.full is None and bare)
+    whole = config.full or (config.full is None and _bare(config))
     model = _load(config, "float32" if whole or not bf16 else "bfloat16")
     parameters = sum(size_of(p) for name, p in model.network.named_parameters() if ".lora_" not in name)
     defaults = defaults_for(parameters)
@@ -65,6 +64,28 @@ def make_ready(config: TrainConfig) -> Ready:
     for parameter in model.parameters.values():
         parameter.data = parameter.data.float()
     return Ready(model, full, parameters, defaults, bf16)
+
+
+def trains_whole(config: TrainConfig) -> bool:
+    """Whether all weights would train, as `make_ready` chooses it; the model's weights are not read.
+
+    Raises:
+        ModelError: there is no such model.
+    """
+    assert config.model is not None
+    if config.full is not None:
+        return config.full
+    if not _bare(config):
+        return False
+    places = find_model(
+        config.model, tokenizer=config.tokenizer, revision=config.revision, allow_pickle=bool(config.allow_pickle)
+    )
+    return defaults_for(count_weights(places.model, bool(config.trust_remote_code))).full
+
+
+def _bare(config: TrainConfig) -> bool:
+    """Whether nothing is given that would make it a LoRA."""
+    return config.adapter is None and config.lora_rank is None and config.quantize is None
 
 
 def _load(config: TrainConfig, dtype: str) -> Model:

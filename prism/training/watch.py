@@ -67,12 +67,15 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         self._last.append(loss)
 
     def _advance(self, state: Any) -> None:
-        done, tokens = round(self._rows * (state.epoch or 0)), int(state.num_input_tokens_seen)
+        whole = round(self._rows * self._epochs)  # the last batch may go beyond a share of an epoch
+        done, tokens = min(round(self._rows * (state.epoch or 0)), whole), int(state.num_input_tokens_seen)
         self._progress.advance(done - self._done, tokens - self._tokens)
         self._done, self._tokens = done, tokens
 
 
 def diverged(state: Any, what: str) -> TrainingError:
+    if state.global_step <= 1:
+        what += ", from the first step on: are the base's own weights finite?"
     return TrainingError(
         f"the training diverged at step {state.global_step} of {state.max_steps}: {what}. Nothing of it was kept. "
         "Lower --learning-rate, raise --batch, or check the data"

@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 import torch
 
-from prism.errors import DataError
+from prism.data import load_pool
+from prism.errors import ConfigError, DataError
 from prism.evaluation import EvaluateConfig, evaluate
-from prism.evaluation.checks import number_in, read_checks
+from prism.evaluation.checks import answer_checks, number_in, read_checks
 from prism.model import load_model
 from prism.model.generate import generate
 from tests.conftest import DEMO_MODEL, Rows
@@ -43,14 +44,25 @@ def test_batches_padded_on_the_left_answer_as_one_at_a_time_does() -> None:
     assert any(wanted)
 
 
-def test_a_prompt_is_what_the_training_put_before_an_answer() -> None:
+@pytest.mark.parametrize("plain", [False, True])
+@pytest.mark.parametrize("text", [False, True])
+def test_a_prompt_is_what_the_training_put_before_an_answer(plain: bool, text: bool, write_jsonl: Write) -> None:
     model = load_model(DEMO_MODEL, parameters="all")
-    encoder = model.encoder()
-    from prism.data import load_pool
-
-    row = next(iter(load_pool([{"prompt": PROMPTS[1], "completion": "Blue."}])))
-    sample, prompt = encoder.row(row), encoder.prompt(row.messages[:-1])
+    encoder = model.encoder(plain=plain)
+    turns = [{"role": "user", "content": PROMPTS[1]}, {"role": "assistant", "content": "Blue."}]
+    record = {"prompt": PROMPTS[1], "completion": "Blue."} if text else {"messages": turns}
+    row = next(iter(load_pool([record])))
+    ((check,), _) = read_checks([str(write_jsonl("checks.jsonl", [{**record, "answer": "Blue."}]))])
+    sample, prompt = encoder.row(row), encoder.prompt(check.messages, check.strings)
     assert sample.ids[: int(sample.response.argmax())].tolist() == prompt.tolist()
+
+
+def test_answers_leave_room_for_a_prompt(write_jsonl: Write) -> None:
+    model = load_model(DEMO_MODEL, parameters="all")
+    checks, bad = read_checks([str(write_jsonl("checks.jsonl", [{"prompt": "a", "answer": "b"}]))])
+    assert model.longest is not None
+    with pytest.raises(ConfigError, match="leaves no room for a prompt"):
+        answer_checks(model, checks, bad, model.encoder(), max_new_tokens=model.longest, batch_tokens=4096)
 
 
 @pytest.mark.parametrize(

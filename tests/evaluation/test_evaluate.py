@@ -1,4 +1,5 @@
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -167,6 +168,37 @@ def test_what_cannot_be_measured_is_refused(
     given = {n: [places.get(p, p) for p in v] if isinstance(v, list) else v for n, v in changes.items()}
     with pytest.raises(kind, match=message):
         evaluate(job(**given))
+
+
+def test_what_was_not_used_is_listed_and_a_place_that_cannot_hold_it_is_refused_first(
+    job: Job, tmp_path: Path, pair_rows: Rows, write_jsonl: Write
+) -> None:
+    target = str(write_jsonl("held.jsonl", [*pair_rows, {"prompt": "a"}]))
+    checks = str(write_jsonl("checks.jsonl", [{"prompt": "a", "answer": "b"}, {"prompt": "a", "regex": "("}]))
+    with pytest.raises(RunError, match="can't hold the results"):
+        evaluate(job(target=[target], out=target))
+    evaluate(job(target=[target], generate=[checks], max_new_tokens=2, out=str(tmp_path / "out")))
+    lines = [json.loads(line) for line in (tmp_path / "out" / "evaluate_rejected.jsonl").read_text().splitlines()]
+    assert [(Path(row["file"]).name.partition(".")[0], row["line"]) for row in lines] == [
+        ("held", len(pair_rows) + 1), ("checks", 2)
+    ]  # fmt: skip
+    assert all(row["reason"] for row in lines)
+
+
+def test_a_base_is_read_by_the_tokenizer_of_its_training(
+    job: Job, tmp_path: Path, pool_rows: Rows, pair_rows: Rows, write_jsonl: Write
+) -> None:
+    bare = tmp_path / "bare"
+    shutil.copytree(
+        job().model, bare, ignore=shutil.ignore_patterns("token*", "special*", "chat*", "vocab*", "merges*")
+    )
+    fields = {"data": [str(write_jsonl("sft.jsonl", pool_rows))], "model": str(bare), "tokenizer": job().model}
+    own = {"out": str(tmp_path / "sft"), "epochs": 0.2, "full": True, "device": "cpu", "plain": True}
+    trained = train(TrainConfig.model_validate({**fields, **own}))
+    target = str(write_jsonl("t.jsonl", pair_rows))
+    report = evaluate(job(model=str(trained.folder), base="auto", target=[target]))
+    named = evaluate(job(tokenizer=job().model, model=str(bare), plain=True, target=[target]))
+    assert report["targets"][target]["base"]["preference"] == named["targets"][target]["preference"]
 
 
 def test_a_run_is_no_model(job: Job, tmp_path: Path, pair_rows: Rows, write_jsonl: Write) -> None:

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from prism.errors import ConfigError
 from prism.experiments.compare import compare, compare_all, plan
+from prism.experiments.compare_report import notes
 from prism.experiments.experiment import Experiment, in_tokens, load_experiment
 from prism.experiments.grid import Grid
 from prism.experiments.steps import fine_tuned
@@ -167,12 +168,40 @@ def test_experiments_on_several_targets_share_their_work(
         ({"held_out": None}, "held_out: is required"),
         ({"metods": ["prism"]}, "metods: is no key of an experiment"),
         ({"select": {"budgett": 3}}, "--budgett: is no option"),
+        ({"train": {"seed": 9}}, "train: seed is set for each run of prism train, and is no option of it here"),
+        ({"train": {"lr": 1e-3}}, "train: --lr: is no option"),
+        ({"select": {"pool": "other.jsonl"}}, "select: pool is set for each run"),
+        ({"evaluate": {"target": "other.jsonl"}}, "evaluate: target is set for each run"),
+        ({"warmup": {"epochs": 0}}, "warmup: --epochs"),
+        ({"methods": [{"name": "a", "method": "prism", "seed": 1}]}, "methods.0 (a): seed is not a method's own"),
+        ({"methods": [{"name": "a", "method": "less", "warmup": {"out": "x"}}]}, "methods.0 (a): out is set for each"),
+        ({"against": ["random", "lesss"]}, "against: there is no method 'lesss'"),
     ],
 )
 def test_malformed_files_are_refused_by_key(place: Place, change: dict[str, Any], reason: str) -> None:
     with pytest.raises(ConfigError) as error:
         load_experiment(write(place, **change), {})
     assert reason in str(error.value)
+
+
+def test_options_go_by_either_name_and_trl_s_are_checked_before_the_run(place: Place) -> None:
+    changes = {"train": {"learning-rate": 1e-3, "trainer": {"weight_decy": 0.1}}}
+    named = load_experiment(write(place, **changes), {"out": str(place.folder / "out")})
+    assert named.train["learning_rate"] == 1e-3
+    for run in (lambda: list(plan([named])), lambda: compare(named)):
+        with pytest.raises(ConfigError, match=r"--trainer weight_decy: TRL has no such setting \(is it weight_decay"):
+            run()
+    assert not (place.folder / "out" / "scores").exists()
+
+
+def test_what_is_measured_twice_is_said(place: Place) -> None:
+    changes = {"methods": ["none"], "held_out": [str(place.target)], "retain": [str(place.data)]}
+    found = compare(load_experiment(write(place, **changes), {"out": str(place.folder / "out")}))
+    overlap = found["overlap"]
+    assert overlap["target"]["exact"] == 4 and overlap["retain"]["exact"] == 21
+    assert [n for n in notes(found) if "the target holds 4 exactly" in n or "retain rows the data holds 21" in n] == (
+        overlap["notices"][1:]
+    )
 
 
 def test_the_documented_experiment_is_one() -> None:

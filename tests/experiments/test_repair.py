@@ -6,13 +6,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from pydantic import ValidationError
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from prism.config import SelectConfig
 from prism.errors import ConfigError, DataError
+from prism.evaluation import EvaluateConfig, evaluate
 from prism.experiments.config import RepairConfig
 from prism.experiments.repair import repair
 from prism.experiments.repair_report import remarks
+from prism.experiments.steps import Place as Place_
+from prism.experiments.steps import for_base
 from prism.run.select import run_select
 from tests.cli.command import refusal
 from tests.conftest import Rows
@@ -93,6 +98,11 @@ def test_a_threshold_from_labelled_rows(place: Place, write_jsonl: Callable[[str
     assert len(dropped) + len(lines(done["kept"])) == 21
     with pytest.raises(ConfigError, match="are places in an order"):
         repair(RepairConfig(**{**config, "method": "rds+", "out": str(place.folder / "ranks")}))
+    bare = [{name: value for name, value in row.items() if name != "bad"} for row in mixture()]
+    unlabelled = str(write_jsonl("bare.jsonl", bare))
+    found = repair(RepairConfig(**{**config, "data": [unlabelled], "out": str(place.folder / "bare")}))
+    (same,) = found["repairs"].values()
+    assert same["labels"] is None and same["threshold"] == pytest.approx(done["threshold"], rel=1e-5)
     one_kind = write_jsonl("one.jsonl", [row for row in mixture() if row.get("bad")])
     with pytest.raises(DataError, match="7 harmful and 0 benign"):
         repair(RepairConfig(**{**config, "calibrate": [str(one_kind)], "out": str(place.folder / "other")}))
@@ -133,6 +143,35 @@ def test_forward_picks_what_pulls_the_other_way(place: Place, write_jsonl: Calla
 def test_what_contradicts_itself(change: dict[str, Any], reason: str) -> None:
     with pytest.raises(ValidationError, match=reason):
         RepairConfig(**{"model": "m", "target": ["t"], "data": ["d"], "out": "o", "label_column": "bad", **change})
+
+
+def test_what_would_fail_after_a_training_fails_before_it(place: Place) -> None:
+    for change, reason in (
+        ({"label_column": "harmfull"}, "no row has a column 'harmfull'"),
+        ({"train": {"trainer": {"optimm": "sgd"}}}, "TRL has no such setting"),
+    ):
+        with pytest.raises(ConfigError, match=reason):
+            repair(RepairConfig(**settings(place, drop="3", **change)))
+    assert not (place.folder / "fix" / "broken").exists()
+    with pytest.raises(ValidationError, match="seed is set for each run of prism train"):
+        RepairConfig(**settings(place, drop="3", train={"seed": 2}))
+
+
+def test_a_base_is_measured_in_the_precision_of_what_was_trained(place: Place) -> None:
+    narrow = place.folder / "bf16"
+    network = AutoModelForCausalLM.from_pretrained(place.model, dtype=torch.bfloat16)
+    network.save_pretrained(narrow)
+    AutoTokenizer.from_pretrained(place.model).save_pretrained(narrow)
+    asked = settings(place, drop="3", model=str(narrow))
+    found = repair(RepairConfig(**asked))
+    read = {p.parent.name: json.loads(p.read_text()) for p in (place.folder / "fix").glob("evaluation/*/evaluate.json")}
+    assert {name: one["model"]["dtype"] for name, one in read.items()} == dict.fromkeys(read, "float32")
+    wide = evaluate(EvaluateConfig(model=str(narrow), target=asked["held_out"], dtype="float32"))
+    (mine,) = wide["targets"].values()
+    assert found["behaviour"]["base"]["preference"]["value"] == mine["preference"]["value"]
+    config = SelectConfig(model=str(narrow), pool=[str(place.data)], target=[str(place.target)], out="o")
+    assert for_base(Place_(str(narrow)), config, {"full": False}).dtype == "auto"  # a LoRA's base stays as it is
+    assert for_base(Place_(str(narrow)), config, {}).dtype == "float32"  # so small a model is trained whole
 
 
 def test_all_rows_would_go(place: Place) -> None:

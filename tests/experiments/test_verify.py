@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from prism import load_model, load_pool, load_target
 from prism.config import SelectConfig
@@ -16,6 +17,7 @@ from prism.experiments.first_order import dot, mean_gradient, steps
 from prism.experiments.lds import Measured, draw_subsets, score, summed
 from prism.experiments.verify import verify
 from prism.experiments.verify_config import VerifyConfig
+from prism.experiments.verify_report import remarks
 from prism.run.select import run_select
 from prism.target import measure_target, potential
 from tests import oracle
@@ -91,6 +93,9 @@ def test_a_score_that_is_right_has_correlation_one() -> None:
     found = score(pairs.mean(1) * 3, pairs[:, ::-1], ["c", "b", "a"], measured, seed=0)
     assert found["mean"].value == pytest.approx(1) and found["pair"].value == pytest.approx(1)
     assert found["by_pair"] == pytest.approx({"a": 1.0, "b": 1.0, "c": 1.0})
+    assert found["potential"].value == pytest.approx(
+        stats.spearmanr(pairs.mean(1), np.log1p(np.exp(np.exp(pairs))).mean(1)).statistic
+    )
     assert found["held_out"].value == pytest.approx(stats.spearmanr(pairs.mean(1), held).statistic)
     noise = score(rng.normal(size=12), rng.normal(size=(12, 3)), ["a", "b", "c"], measured, seed=0)
     assert noise["pair"].low < noise["pair"].value < 0.9
@@ -138,6 +143,24 @@ def test_bad_input(place: Place, tmp_path: Path) -> None:
 
 def test_an_unknown_method_costs_no_training(run: Any, place: Place) -> None:
     config = VerifyConfig(run=str(run.folder), lds=True, methods=["less"], training=False, train=QUICK)
-    with pytest.raises(ConfigError, match="give --checkpoints"):
+    with pytest.raises(ConfigError, match="--methods less: it scores at the checkpoints of a warm-up"):
         verify(config)
-    assert not list((place.folder / "run-verify" / "lds").glob("subset-*"))
+    with pytest.raises(ConfigError, match="there is no method 'lesss'"):
+        verify(config.model_copy(update={"methods": ["lesss"]}))
+    with pytest.raises(ConfigError, match="add --lds"):
+        verify(config.model_copy(update={"lds": False}))
+    assert not (place.folder / "run-verify").exists()
+
+
+def test_a_step_of_a_16_bit_model_is_taken_in_32(place: Place) -> None:
+    narrow = place.folder / "bf16"
+    AutoModelForCausalLM.from_pretrained(place.model, dtype=torch.bfloat16).save_pretrained(narrow)
+    AutoTokenizer.from_pretrained(place.model).save_pretrained(narrow)
+    common = {"model": str(narrow), "pool": [str(place.data)], "target": [str(place.target)], "budget": "4"}
+    for dtype, precise in (("auto", "float32"), ("bfloat16", "bfloat16")):
+        made = run_select(SelectConfig.model_validate({**common, "dtype": dtype, "out": str(place.folder / dtype)}))
+        found = verify(VerifyConfig(run=str(made.folder), training=False, sizes=[1e-4]))
+        assert found["one_step"]["precision"] == precise
+        assert any("rounds short steps away" in remark for remark in remarks(found)) == (precise == "bfloat16")
+        if precise == "float32":
+            assert found["one_step"]["chosen"]["steps"][0]["ratio"] == pytest.approx(1, abs=0.02)

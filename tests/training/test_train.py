@@ -75,7 +75,7 @@ def test_a_lora_goes_onto_all_linear_layers_and_the_base_stays(job: Job, model_f
     base = weights(model_folder)
     done = train(job(full=False, lora_rank=3, lora_dropout=0.1))
     assert done.model_place == (str(model_folder), str(done.folder)) and same(weights(model_folder), base)
-    assert base_place(done.folder) == (str(model_folder), None)
+    assert base_place(done.folder) == (str(model_folder), None, None)
     names = {name.partition(".lora_")[0].rpartition(".")[2] for name in weights(done.folder)}
     assert names == {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
     assert done.summary["settings"]["lora"] == {"rank": 3, "alpha": 6, "dropout": 0.1}
