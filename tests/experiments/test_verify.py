@@ -162,5 +162,5 @@ def test_a_step_of_a_16_bit_model_is_taken_in_32(place: Place) -> None:
         found = verify(VerifyConfig(run=str(made.folder), training=False, sizes=[1e-4]))
         assert found["one_step"]["precision"] == precise
         assert any("rounds short steps away" in remark for remark in remarks(found)) == (precise == "bfloat16")
-        if precise == "float32":
-            assert found["one_step"]["chosen"]["steps"][0]["ratio"] == pytest.approx(1, abs=0.02)
+        right = found["one_step"]["chosen"]["steps"][0]["ratio"] == pytest.approx(1, abs=0.1)
+        assert right == (precise == "float32")
