@@ -1,6 +1,6 @@
 """Perplexity on rows that a training should not have hurt."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -10,7 +10,8 @@ import numpy.typing as npt
 import torch
 
 from prism.budget import BATCH_TOKENS
-from prism.data import Encoded, Encoder, collate, open_pool
+from prism.data import Encoded, Encoder, Row, collate, open_pool
+from prism.data.rows import content_hash
 from prism.data.sources import Source, each_record, open_sources
 from prism.errors import BadRow, DataError, RowError, stopped_at
 from prism.evaluation.bootstrap import Figure, figure, resampled_sums
@@ -108,6 +109,21 @@ def measure_retained(
     return measured
 
 
+def retained_rows(places: Sequence[str], columns: dict[str, str]) -> Iterator[Row]:
+    """The rows of a retain set without a model, texts as answers to nothing; those that can't be used are left out."""
+    for source in open_sources(list(places)):
+        if _of_texts(source):
+            found: Iterable[Row | BadRow] = each_record([source], _text_row)
+        else:
+            found = open_pool([source.name], columns=columns).read()
+        yield from (row for row in found if isinstance(row, Row))
+
+
+def _text_row(record: Mapping[str, Any], source: Source, line: int) -> Row:
+    said = ({"role": "assistant", "content": _text_of(record)},)
+    return Row(f"{source.stem}:{line}", said, False, source.stem, content_hash(said), source.name, line, 0, record)
+
+
 def _losses(
     model: Model, samples: Sequence[Encoded], begins: Sequence[bool], batch_tokens: int, progress: Progress
 ) -> Floats:
@@ -150,10 +166,14 @@ def _of_texts(source: Source) -> bool:
 
 
 def _pieces_of(record: Mapping[str, Any], encoder: Encoder) -> list[Encoded]:
+    return list(_pieces(_text_of(record), encoder))
+
+
+def _text_of(record: Mapping[str, Any]) -> str:
     text = record.get("text")
     if not isinstance(text, str) or not text.strip():
         raise RowError("text is missing or empty")
-    return list(_pieces(text, encoder))
+    return text
 
 
 def _pieces(text: str, encoder: Encoder) -> Iterator[Encoded]:

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from prism.data import open_pool, open_target
 from prism.errors import ConfigError
+from prism.evaluation.retain import retained_rows
 from prism.experiments.cells import Runner
 from prism.experiments.compare_report import markdown
 from prism.experiments.contrast import MEASURES, summarise
@@ -153,14 +154,14 @@ def _overlap(grid: Grid, progress: Progress) -> dict[str, Any]:
     pool = open_pool(e.pool, columns=e.columns)
     target = open_target(e.target, columns=e.target_columns)
     pairs = open_target(e.held_out, columns=e.target_columns)
-    retain = open_pool(e.retain, columns=e.columns) if e.retain else None
+    retain = retained_rows(e.retain, e.columns) if e.retain else None
     pool.require_rows("pool")
     pairs.require_rows("held-out set")
     inputs = {
         "pool": list(pool.fingerprints.values()),
         "target": list(target.fingerprints.values()),
         "pairs": list(pairs.fingerprints.values()),
-        "retain": [] if retain is None else list(retain.fingerprints.values()),
+        "retain": list(open_pool(e.retain).fingerprints.values()) if e.retain else [],
     }
     found = once(grid.folder / "overlap.json", inputs, lambda: overlap_of(pool, target, pairs, retain))
     for notice in found["notices"]:

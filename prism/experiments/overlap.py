@@ -3,11 +3,11 @@
 from collections.abc import Iterable
 from typing import Any
 
-from prism.data import Pair, Pool, Row, Target
+from prism.data import Pair, Row, Target
 from prism.training.overlap import find_overlap, find_overlaps
 
 
-def overlap_of(data: Iterable[Row], target: Target, held_out: Target, retain: Pool | None) -> dict[str, Any]:
+def overlap_of(data: Iterable[Row], target: Target, held_out: Target, retain: Iterable[Row] | None) -> dict[str, Any]:
     """JSON-ready: of the held-out pairs in the data, with `target` (of those among the target's own pairs) and `retain`
     (of the retain rows in the data, None without them); each with its `notice`, and all of them in `notices`: that
     nothing is in the data, and whatever is somewhere."""

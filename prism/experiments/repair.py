@@ -7,6 +7,7 @@ from typing import Any
 
 from prism.data import open_pool, open_target
 from prism.errors import ConfigError
+from prism.evaluation.retain import retained_rows
 from prism.experiments.config import RepairConfig
 from prism.experiments.drop import choose_drop, require_droppable, write_sides
 from prism.experiments.labels import Labels, against_labels, read_labels, require_labels
@@ -66,10 +67,10 @@ def _repair(config: RepairConfig, folder: Path, progress: Progress) -> dict[str,
             f"repaired, ranked at {name}": _reverse(config, folder, name, at[name], base, progress) for name in wanted
         }
     models = {"base": base, "broken": broken, **{name: one.place for name, one in repaired.items()}}
-    measuring = dict.fromkeys(models, config) | {"base": for_base(base, config, config.train)}
+    measuring = for_base(base, config, config.train)
     behaviour = {
         name: evaluated(
-            place, pairs, config.retain, folder / "evaluation" / _slug(name), measuring[name], config.evaluate, progress
+            place, pairs, config.retain, folder / "evaluation" / _slug(name), measuring, config.evaluate, progress
         )
         for name, place in models.items()
     }
@@ -163,7 +164,7 @@ def _overlap(config: RepairConfig, progress: Progress) -> Mapping[str, Any] | No
     rows = open_pool([*config.data, *config.pool], columns=config.columns)
     target = open_target(config.target, columns=config.target_columns)
     held_out = open_target(config.held_out, columns=config.target_columns)
-    retain = open_pool(config.retain, columns=config.columns) if config.retain else None
+    retain = retained_rows(config.retain, config.columns) if config.retain else None
     found = overlap_of(rows, target, held_out, retain)
     for notice in found["notices"]:
         progress.note(notice)

@@ -91,7 +91,7 @@ def _training(base: Place, config: SelectConfig, options: Mapping[str, Any], own
 
 
 def for_base(base: Place, config: SelectConfig, options: Mapping[str, Any]) -> SelectConfig:
-    """`config` as it measures the base of trainings with these options: where all weights train they are kept in
+    """`config` as the base of trainings with these options is measured: where all weights train they are kept in
     float32, and so the base must be read, or the two would differ by its rounding too."""
     if config.dtype != "auto" or not trains_whole(_training(base, config, options, {"data": ["."], "out": "."})):
         return config

@@ -134,7 +134,8 @@ class _Verification:
         base = base_of(self.settings)
         random = self.folder / "random.jsonl"
         write_whole(random, (f"{json_line(row.record)}\n".encode() for row in self._random()))
-        before = self._measured("base", base, for_base(base, self.settings, self.config.train))
+        settings = for_base(base, self.settings, self.config.train)
+        before = self._measured("base", base, settings)
         slopes = self.one_step()
         found: dict[str, Any] = {"before": before}
         for name, data in (("chosen", Path(self.settings.out) / "selected.jsonl"), ("random", random)):
@@ -143,7 +144,7 @@ class _Verification:
             place = fine_tuned(
                 base, [data], out, self.settings, self.config.train, self.progress, seed=self.config.seed
             )
-            after = self._measured(name, place, self.settings)
+            after = self._measured(name, place, settings)
             record = read_record(out)
             assert record is not None
             found[name] = {

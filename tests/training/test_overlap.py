@@ -1,5 +1,10 @@
+from collections.abc import Callable
+from pathlib import Path
+
 from prism.data import load_pool, load_target
+from prism.evaluation.retain import retained_rows
 from prism.training.overlap import find_overlap, find_overlaps
+from tests.conftest import Rows
 
 LONG = "The quick brown fox jumps over the lazy dog while seven small birds sing in the old apple tree by the river"
 PAIRS = [
@@ -51,12 +56,15 @@ def test_scripts_without_spaces_are_compared_by_their_characters() -> None:
     assert not found.exact and found.near.keys() == {"asked", "answered"}
 
 
-def test_several_sets_and_pairs_among_pairs() -> None:
+def test_several_sets_and_pairs_among_pairs(write_jsonl: Callable[[str, Rows], Path]) -> None:
     rows = load_pool([{"id": "a", "prompt": "Tell me.", "completion": LONG}, {"prompt": "Hi", "completion": "Ho"}])
     retained = load_pool([{"id": "kept", "prompt": "Hi.", "completion": "ho!"}, {"prompt": "Hm", "completion": "Ho"}])
     pairs, kept = find_overlaps(rows, [load_target(PAIRS), retained])
     assert pairs == find_overlap(rows, load_target(PAIRS)) and pairs.exact == {"part": "a"}
     assert kept.exact == {"kept": [row.id for row in rows][1]}
     assert "of 2 retain rows the data holds 1 exactly" in kept.notice("retain rows")
+    texts = [{"text": f"It went so: {LONG}"}, {"text": "Another one."}]
+    (inside,) = find_overlaps(rows, [retained_rows([str(write_jsonl("texts.jsonl", texts))], {})])
+    assert inside.near == {"texts:1": "a"} and inside.pairs == 2
     turned = [{**PAIRS[3], "chosen": "The Po.", "rejected": "The Rhine.", "id": "mine"}]
     assert find_overlap(load_target(turned), load_target(PAIRS)).exact == {"clean": "mine"}
