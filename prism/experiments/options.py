@@ -38,8 +38,7 @@ def handed_on(command: str, given: Mapping[str, Any]) -> dict[str, Any]:
     config, needed, ours = COMMANDS[command]
     options = {str(name).replace("-", "_"): value for name, value in given.items()}
     if odd := sorted(ours & options.keys()):
-        instead = f": name {odd[0]}s instead" if odd[0] in ("seed", "budget") else ""
-        raise ValueError(f"{odd[0]} is set for each run of prism {command}, and is no option of it here{instead}")
+        raise ValueError(f"{odd[0]} is set for each run of prism {command}, and is no option of it here")
     try:
         load_config(None, {**needed, **options}, config)
     except ConfigError as error:
