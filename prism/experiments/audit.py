@@ -14,10 +14,10 @@ from prism.experiments.statistics import plain
 from prism.experiments.tables import Table, figure, shortened
 from prism.experiments.work import save_json, workplace
 from prism.files import write_whole
-from prism.progress import Progress, Silent
+from prism.progress import Progress, recorded
 from prism.run.explain import explain_rows
 from prism.run.pulls import Pulls
-from prism.run.select import Logged, Run, run_select
+from prism.run.select import Run, run_select
 from prism.scoring import quantiles
 
 AGREE = 0.02  # parts that add up to a score but for this share of it explain it
@@ -30,7 +30,7 @@ def audit(config: AuditConfig, progress: Progress | None = None) -> dict[str, An
     Raises:
         PrismError: with what is wrong and what to do.
     """
-    progress = progress or Silent()
+    progress = recorded(progress)
     with workplace(Path(config.out), "audit", config.seed) as folder:
         pool = open_pool(config.data, columns=config.columns, on_bad_row=config.on_bad_row)
         pool.require_rows("data")
@@ -41,7 +41,7 @@ def audit(config: AuditConfig, progress: Progress | None = None) -> dict[str, An
         scores = run.selection.scores
         labels = read_labels(scores.pool, scores, config.label_column) if config.label_column else None
         rows = _worst(run, labels)
-        explained, why = _explain(run, rows, config, Logged(progress))
+        explained, why = _explain(run, rows, config, progress)
         found: dict[str, Any] = plain(
             {
                 "out": str(folder),

@@ -24,7 +24,7 @@ from prism.experiments.overlap import overlap_of
 from prism.experiments.statistics import plain
 from prism.experiments.work import held, logged, once, save_json
 from prism.files import write_whole
-from prism.progress import Progress, Silent
+from prism.progress import Progress, Silent, recorded
 
 COLUMNS = pa.schema(
     [
@@ -77,7 +77,7 @@ def compare_all(
         ConfigError: two of them have one folder.
         PrismError: as `compare`; where data of any are missing, before anything is run.
     """
-    progress = progress or Silent()
+    progress = recorded(progress)
     folders = folders_of(experiments)
     _require_trainers(experiments)
     joint = Joint(progress)

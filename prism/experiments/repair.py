@@ -18,7 +18,7 @@ from prism.experiments.statistics import plain
 from prism.experiments.steps import Place, base_of, change, evaluated, fine_tuned, for_base, place_of, without_values
 from prism.experiments.work import save_json, workplace
 from prism.files import write_whole
-from prism.progress import Progress, Silent
+from prism.progress import Progress, recorded
 from prism.run.select import run_select
 from prism.scoring import ScoreTable
 
@@ -41,7 +41,7 @@ def repair(config: RepairConfig, progress: Progress | None = None) -> dict[str, 
     Raises:
         PrismError: with what is wrong and what to do. Whatever was finished before stays.
     """
-    progress = progress or Silent()
+    progress = recorded(progress)
     with workplace(Path(config.out), "repair", config.seed) as folder:
         found: dict[str, Any] = plain(_repair(config, folder, progress))
         save_json(folder / "summary.json", found)

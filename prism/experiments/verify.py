@@ -22,7 +22,7 @@ from prism.experiments.verify_config import VerifyConfig
 from prism.experiments.verify_report import markdown
 from prism.experiments.work import once, save_json, workplace
 from prism.files import write_whole
-from prism.progress import Progress, Silent
+from prism.progress import Progress, recorded
 from prism.run.prepare import load, open_job
 from prism.run.select import load_selection
 from prism.scoring import ScoreTable
@@ -41,7 +41,7 @@ def verify(config: VerifyConfig, progress: Progress | None = None) -> dict[str, 
     Raises:
         PrismError: with what is wrong and what to do.
     """
-    progress = progress or Silent()
+    progress = recorded(progress)
     run = Path(config.run).expanduser().absolute()
     selection = load_selection(run)
     settings = load_config(run / "config.yaml", {"out": str(run)})

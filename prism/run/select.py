@@ -16,7 +16,7 @@ from prism.errors import ConfigError, RunError, stopped_at
 from prism.files import write_whole
 from prism.methods.baselines import Baseline
 from prism.model import Model
-from prism.progress import Progress, Silent
+from prism.progress import Progress, recorded
 from prism.run.baselines import context_of, run_baseline
 from prism.run.clock import Clock
 from prism.run.curvature import curvature_of, kind_of
@@ -46,22 +46,6 @@ class Run:
     summary: dict[str, Any]
 
 
-class Logged:
-    """Progress that also goes to the run's log."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self.advance = progress.advance
-
-    def start(self, phase: str, rows: int) -> None:
-        log.info("%s: %d rows", phase, rows)
-        self._progress.start(phase, rows)
-
-    def note(self, message: str) -> None:
-        log.info("%s", message)
-        self._progress.note(message)
-
-
 def run_select(config: SelectConfig, progress: Progress | None = None) -> Run:
     """Measure the target, score the pool, select; everything lands in the run folder `config.out`.
 
@@ -71,7 +55,7 @@ def run_select(config: SelectConfig, progress: Progress | None = None) -> Run:
     Raises:
         PrismError: with what is wrong and what to do. Whatever was finished before stays.
     """
-    progress = Logged(progress or Silent())
+    progress = recorded(progress)
     clock = Clock()
     config = config.absolute()
     job = open_job(config)

@@ -17,7 +17,7 @@ from prism.model import find_model
 from prism.model.load import choose_device
 from prism.model.memory import make_room, out_of_memory
 from prism.model.quiet import quiet_transformers
-from prism.progress import Progress, Silent
+from prism.progress import Progress, recorded
 from prism.training.config import TrainConfig
 from prism.training.folder import TrainFolder, require_one_process, trained_place
 from prism.training.material import MODEL, Material, material_of
@@ -50,7 +50,7 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Trained:
         RunError: the folder holds something else, or the run to train on is not finished.
         PrismError: with what is wrong and what to do.
     """
-    progress = progress or Silent()
+    progress = recorded(progress)
     require_one_process()
     checked(config.trainer, require_trl()[1])
     material = material_of(config.absolute())

@@ -23,7 +23,7 @@ from prism.methods.checkpoints import STATE, WARMUP, logged_rate
 from prism.model import find_model
 from prism.model.load import choose_device
 from prism.model.quiet import quiet_transformers
-from prism.progress import Progress, Silent
+from prism.progress import Progress, recorded
 from prism.training.config import TrainConfig
 from prism.training.folder import TrainFolder, require_one_process
 from prism.training.job import LIBRARIES, MACHINE, Record, encode_rows, fit, notices_of, plain
@@ -82,7 +82,7 @@ def warmup(config: WarmupConfig, progress: Progress | None = None) -> Path:
         RunError: the folder holds something else.
         PrismError: with what is wrong and what to do.
     """
-    progress = progress or Silent()
+    progress = recorded(progress)
     require_one_process()
     checked(config.trainer, require_trl()[1])
     config = config.absolute()

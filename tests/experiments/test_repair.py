@@ -73,6 +73,9 @@ def test_reverse(place: Place) -> None:
     )
     assert said["difference"]["value"] == pytest.approx(after - before)
     assert any("held-out pairs" in note for note in notes.notes[:3])  # before anything is trained
+    log = (place.folder / "fix" / "run.log").read_text()
+    assert [log.count(note) for note in notes.notes if note.startswith(("breaking", "repairing"))] == [1, 2, 2]
+    assert "loading" in (place.folder / "fix" / "broken" / "run.log").read_text()
     for base, whole in ((before, True), (before - 0.01, False)):
         behaviour = {**found["behaviour"], "base": {"preference": {"value": base}}}
         said = remarks({**found, "behaviour": behaviour})
