@@ -14,94 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[2]), str(Path(__file__).resolve().parent)]
 
-from material import ORDINARY, Material  # noqa: E402
+from job import HERE, Job, warmed  # noqa: E402
+from mending import mend  # noqa: E402
 
 from prism.cli.show import Bars, only_ours  # noqa: E402
-from prism.config import SelectConfig  # noqa: E402
-from prism.errors import PrismError, first_line  # noqa: E402
-from prism.experiments.compare import compare, compare_all  # noqa: E402
+from prism.experiments.compare import compare_all  # noqa: E402
 from prism.experiments.compare_report import markdown  # noqa: E402
-from prism.experiments.config import RepairConfig, checked  # noqa: E402
-from prism.experiments.experiment import UNSELECTED, Experiment  # noqa: E402
-from prism.experiments.repair import repair  # noqa: E402
-from prism.experiments.statistics import mean_interval, plain, spearman  # noqa: E402
-from prism.experiments.steps import Place, fine_tuned  # noqa: E402
+from prism.experiments.statistics import spearman  # noqa: E402
 from prism.experiments.tables import Table, figure  # noqa: E402
 from prism.files import write_whole  # noqa: E402
-from prism.methods.recipe import Recipe  # noqa: E402
-from prism.methods.table import find_method  # noqa: E402
-from prism.training.warmup import warmup  # noqa: E402
-from prism.training.warmup_config import WarmupConfig  # noqa: E402
-
-HERE = Path(__file__).resolve().parent
-
-
-class Job:
-    """An experiment at one scale: its file, what was asked for on the command line, and its material."""
-
-    def __init__(self, args: argparse.Namespace, bars: Bars) -> None:
-        self.spec = yaml.safe_load((HERE / f"{args.name}.yaml").read_text(encoding="utf-8"))
-        self.scale = self.spec[args.scale]
-        self.models, self.out, self.bars = [str(Path(m)) for m in args.model], args.out.absolute(), bars
-        self.seeds = args.seeds or self.scale["seeds"]
-        self.targets = args.targets or self.scale.get("targets", [])
-        self.budgets = self.scale.get("budgets", [])
-        specs = ({"name": m} if isinstance(m, str) else m for m in self.scale["methods"])
-        self.methods = [
-            method
-            for spec in specs
-            if not args.methods or spec["name"] in args.methods
-            if (method := _with_budgets(spec, self.budgets, args.budgets))
-        ]
-        self.train = {**self.spec["train"], **self.scale.get("train", {})}
-        self.material = Material(args.data, self.out / "data")
-        self.head = (
-            f"Scale `{args.scale}`, model{'s' * (len(self.models) > 1)} "
-            f"{', '.join(f'`{Path(m).name}`' for m in self.models)}."
-        )
-
-    def compare(self, *given: Any, **changes: Any) -> dict[str, Any]:
-        """One comparison."""
-        return compare(self.experiment(*given, **changes), self.bars)
-
-    def experiment(self, model: str, target: Path, held_out: Path, out: Path, **changes: Any) -> Experiment:
-        """What a comparison is told."""
-        fields = {
-            "model": model,
-            "pool": [str(self.material.pool(self.scale["pool"]))],
-            "target": [str(target)],
-            "held_out": [str(held_out)],
-            "retain": [str(path) for path in self.retain(self.material.pool(self.scale["pool"]))],
-            "methods": self.methods,
-            "budgets": self.budgets,
-            "seeds": self.seeds,
-            "against": ["random", "less"],
-            "out": str(out),
-            **{name: self.spec[name] for name in ("select", "warmup") if name in self.spec},
-            "train": self.train,
-            **changes,
-        }
-        return Experiment.model_validate(fields)
-
-    def retain(self, data: Path) -> list[Path]:
-        """Rows of the pools that `data` has not, whose perplexity should not suffer."""
-        rows = self.scale.get("retain")
-        return [self.material.retain(data, rows)] if rows else []
-
-    def pairs(self, name: str) -> tuple[Path, Path]:
-        return self.material.target(name, self.scale["pairs"], self.scale["held_out"])
-
-
-def _with_budgets(method: dict[str, Any], of_all: list[str], only: list[str] | None) -> dict[str, Any] | None:
-    """A method of the file with those of its budgets that were asked for; None where it has none of them."""
-    if not only or method["name"] in UNSELECTED:
-        return method
-    kept = [budget for budget in method.get("budgets", of_all) if budget in only]
-    return {**method, "budgets": kept} if kept else None
 
 
 def skill(job: Job) -> Iterable[str]:
@@ -117,7 +41,7 @@ def skill(job: Job) -> Iterable[str]:
 def noise(job: Job) -> Iterable[str]:
     """A comparison per target and kind of noise; `preference_from: warmup` is a warm-up on some of the pool."""
     methods = [
-        {**m, "preference_from": str(_warm(job, job.material.pool(job.scale["pool"]), job.out / "warmup", 0))}
+        {**m, "preference_from": str(warmed(job, job.material.pool(job.scale["pool"]), job.out / "warmup", 0))}
         if m.get("preference_from") == "warmup"
         else m
         for m in job.methods
@@ -153,112 +77,6 @@ def noise(job: Job) -> Iterable[str]:
                 "verdict",
             )
             yield f"## Target: {name}, {label}\n\n" + Table("held-out preference", columns, rows).markdown()
-
-
-def mend(job: Job) -> Iterable[str]:
-    """A repair per mixture, method and seed; the broken model of a mixture and seed is made once."""
-    for mixture in job.scale["mixtures"]:
-        (kind, percent), *own = mixture.items()
-        sizes = {name: job.scale[name] for name in ("rows", "pairs", "held_out")} | dict(own)
-        data, target, held_out = job.material.mixture(kind, percent, **sizes)
-        found: dict[str, list[dict[str, Any]]] = {}
-        failed: list[list[str]] = []
-        for seed, asked in itertools.product(range(job.seeds), job.methods):
-            method, at = asked["name"], asked.get("at", job.scale["at"])
-            folder = job.out / f"{kind}-{percent}-seed{seed}"
-            try:
-                one = _mended(job, folder, method, at, seed, (data, target, held_out), percent)
-            except PrismError as error:
-                job.bars.note(f"{method} failed: {error}")
-                failed.append([method, str(seed), first_line(error)])
-                continue
-            for name, done in one["repairs"].items():
-                found.setdefault(f"{method} at {done['at']}", []).append({**one, "done": done, "name": name})
-        yield f"## {kind}, {percent} %\n\n" + _mending(found).markdown()
-        if failed:
-            yield Table("failed", ("method", "seed", "why"), failed).markdown()
-
-
-def _warm(job: Job, data: Path, out: Path, seed: int) -> Path:
-    """The folder of a warm-up as the experiment's file has it; one that is there is taken as it is."""
-    own = {"pool": [str(data)], "model": job.models[0], "out": str(out), "seed": seed}
-    length = {"max_length": job.spec["select"]["max_length"]}
-    warmup(checked(WarmupConfig, {**own, **length, **job.spec.get("warmup", {})}), job.bars)
-    return out
-
-
-def _mended(
-    job: Job, folder: Path, method: str, at: str, seed: int, files: tuple[Path, Path, Path], percent: int
-) -> dict[str, Any]:
-    data, target, held_out = map(str, files)
-    common = {**job.spec["select"], "model": job.models[0], "target": [target], "seed": seed}
-    shared = checked(SelectConfig, {**common, "pool": [data], "out": str(folder)})
-    fine_tuned(Place(job.models[0]), [data], folder / "broken", shared, job.train, job.bars)
-    more: dict[str, Any] = {}
-    recipe = find_method(method)
-    if isinstance(recipe, Recipe) and (recipe.checkpoints == "all" or recipe.candidate_map == "adam"):
-        more = {
-            "checkpoints": [str(_warm(job, files[0], folder / "warmup", seed))],
-            "at": "base",
-        }  # scored along the warm-up, not at the broken model
-    fields = {
-        **common,
-        "data": [data],
-        "held_out": [held_out],
-        "label_column": "harmful",
-        "drop": f"{percent}%",
-        "method": method,
-        "broken": str(folder / "broken"),
-        "at": at,
-        "train": job.train,
-        "retain": [str(path) for path in job.retain(files[0])],
-        "out": str(folder / method),
-        **more,
-    }
-    return repair(checked(RepairConfig, fields), job.bars)
-
-
-def _mending(found: dict[str, list[dict[str, Any]]]) -> Table:
-    rows = []
-    for name, runs in found.items():
-        labels = [run["done"]["labels"] for run in runs]
-        harmful = [100 * label["precision"] for label in labels]
-        stages = [[run["behaviour"][model or run["name"]] for run in runs] for model in ("base", "broken", None)]
-        rows.append(
-            [
-                name,
-                _over(label["auroc"]["value"] for label in labels if label["auroc"]),
-                _over(one for label in labels for one in _alike(label)),
-                _over(label["average_precision"]["value"] for label in labels if label["average_precision"]),
-                f"{np.mean(harmful):.0f} %",
-                f"{np.mean([label['benign_lost']['rows'] for label in labels]):.0f}",
-                *(_over(one["preference"]["value"] for one in stage) for stage in stages),
-                " / ".join(map(_perplexity, stages)),
-            ]
-        )
-    columns = (
-        "method",
-        "AUROC",
-        "AUROC, own kind",
-        "average precision",
-        "of dropped harmful",
-        "benign lost",
-        "base",
-        "broken",
-        "repaired",
-        "retain perplexity",
-    )
-    return Table("ranking, and preference for the harmful side on held-out pairs", columns, rows)
-
-
-def _perplexity(behaviour: list[dict[str, Any]]) -> str:
-    found = [one.get("retain") for one in behaviour]
-    return f"{np.mean([one['perplexity']['value'] for one in found]):.1f}" if all(found) else "–"
-
-
-def _alike(labels: dict[str, Any]) -> list[float]:
-    """AUROC against the benign rows of the harmful ones' own kind: all but those of the ordinary pool."""
-    return [one["auroc"] for one in labels["against_sources"] if f"{one['source']}.jsonl" not in ORDINARY]
 
 
 def scales(job: Job) -> Iterable[str]:
@@ -308,11 +126,6 @@ def _difference(found: dict[str, Any], method: str, budget: str, against: str = 
         if (d["method"], d["budget"], d["against"]) == (method, budget, against):
             return [figure(d["by_pair"], "+.3f"), figure(d["p_pairs_holm"], ".2g"), d["verdict"]]
     return ["–", "–", "–"]
-
-
-def _over(values: Iterable[float]) -> str:
-    found = list(values)
-    return figure(plain(mean_interval(found))) if found else "–"
 
 
 def _titled(text: str, title: str, name: str, out: Path) -> str:

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
+from prism.budget import Budget
+from prism.data import Pool, open_pool
 from prism.errors import ConfigError, DataError
 from prism.experiments.config import RepairConfig
 from prism.experiments.labels import read_labels, threshold_from
 from prism.files import write_whole
-from prism.methods.recipe import Recipe
-from prism.methods.table import find_method
 from prism.progress import Progress
 from prism.run.select import Run, run_select
 from prism.scoring import ScoreTable
@@ -30,12 +30,10 @@ class Drop:
 
 
 def require_droppable(config: RepairConfig) -> None:
-    """Raises ConfigError where a threshold is asked of a method that gives none."""
-    if config.calibrate and _ranks(config):
-        raise ConfigError(
-            f"--calibrate: scores of the method {config.method} are places in an order, which another set's threshold "
-            "can't cut: use --drop"
-        )
+    """Raises ConfigError where --drop is no less than all rows."""
+    pool = open_pool(config.data, columns=config.columns)
+    if config.drop and Budget.parse(config.drop).unit == "samples" and int(config.drop) >= len(pool):
+        raise _all_gone(config, len(pool))
 
 
 def choose_drop(
@@ -43,37 +41,46 @@ def choose_drop(
 ) -> tuple[Run, Drop]:
     """Rank the data at a model (its places, as config fields) into `folder`, and choose what goes.
 
+    Labelled rows of `calibrate` are ranked in one run with the data: scores may depend on all rows that are ranked, as
+    those with a fitted curvature or with frequencies of words do, and a threshold must be of the same scale.
+
     Raises:
         ConfigError: all rows would go.
         DataError: no threshold can be had from the labelled rows, or no row is above it.
     """
-    require_droppable(config)
-    budget = config.drop or "1"
-    run = run_select(config.ranking(out=str(folder), budget=budget, **place), progress)
-    drop = Drop(run.selection)
+    data = open_pool(config.data, columns=config.columns, on_bad_row=config.on_bad_row)
+    names = _names(data)
+    labelled = {place: _names(open_pool([place], columns=config.columns)) for place in config.calibrate}
+    beside = [place for place, found in labelled.items() if not found <= names]
+    settings = config.ranking(out=str(folder), budget=config.drop or "1", pool=[*config.data, *beside], **place)
+    run = run_select(settings, progress)
+    drop, scores = Drop(run.selection), run.selection.scores
     if config.calibrate:
         assert config.label_column is not None
-        beside = folder.with_name(f"{folder.name}-calibration")
-        small = run_select(
-            config.ranking(out=str(beside), budget="1", pool=config.calibrate, **place), progress
-        ).selection.scores
-        labels = read_labels(small.pool, small, config.label_column)
-        drop = _above(run.selection.scores, threshold_from(small, labels))
+        labels = read_labels(scores.pool, scores, config.label_column, set().union(*labelled.values()))
+        drop = _above(_first(scores, data), threshold_from(scores, labels))
         progress.note(f"threshold {drop.threshold:.6g}: {len(drop.selection)} of {len(drop.selection.scores)} rows go")
-    if len(drop.selection) >= len(run.selection.scores):
-        raise ConfigError(
-            f"all {len(run.selection.scores)} rows would be dropped: nothing would be left to retrain on; lower --drop"
-            + (", or look at the labelled rows of --calibrate" if config.calibrate else "")
-        )
+    if len(drop.selection) >= len(drop.selection.scores):
+        raise _all_gone(config, len(drop.selection.scores))
     return run, drop
 
 
-def _ranks(config: RepairConfig) -> bool:
-    """Whether scores are places in a round-robin order."""
-    method = find_method(config.method)
-    if isinstance(method, Recipe):
-        return method.aggregate == "subtask-round-robin"
-    return (config.aggregate or method.aggregate) == "round-robin"
+def _all_gone(config: RepairConfig, rows: int) -> ConfigError:
+    return ConfigError(
+        f"all {rows} rows would be dropped: nothing would be left to retrain on; lower --drop"
+        + (", or look at the labelled rows of --calibrate" if config.calibrate else "")
+    )
+
+
+def _names(pool: Pool) -> set[str]:
+    return {source.name for source in pool.sources}
+
+
+def _first(scores: ScoreTable, pool: Pool) -> ScoreTable:
+    """The scores of the rows of `pool`, which are the first of all that were ranked."""
+    count = np.searchsorted(scores.column("index"), len(pool) + len(pool.rejected))
+    rejected = [row for row in scores.rejected if row.file in _names(pool)]
+    return ScoreTable(scores.table.slice(0, int(count)), rejected, pool, scores.details)
 
 
 def _above(scores: ScoreTable, threshold: float) -> Drop:

@@ -1,6 +1,6 @@
 """Which rows are known to be harmful, and what a ranking does to both kinds."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,8 +26,8 @@ class Labels:
     harmful: Flags
 
 
-def read_labels(pool: Pool, scores: ScoreTable, column: str) -> Labels:
-    """The labels in `column` of the pool's own rows; a missing, null or empty one is no label.
+def read_labels(pool: Pool, scores: ScoreTable, column: str, files: Set[str] | None = None) -> Labels:
+    """The labels in `column` of the pool's own rows, or of those of some files; a missing, null or empty one is none.
 
     Raises:
         ConfigError: no row has that column.
@@ -36,7 +36,7 @@ def read_labels(pool: Pool, scores: ScoreTable, column: str) -> Labels:
     index = scores.column("index")
     known, harmful = np.zeros(len(index), np.bool_), np.zeros(len(index), np.bool_)
     place = 0
-    for row, value in _labels(pool, column):  # both are in the pool's order
+    for row, value in _labels(pool, column, files):  # both are in the pool's order
         while place < len(index) and index[place] < row.index:
             place += 1
         if value is not None and place < len(index) and index[place] == row.index:
@@ -50,10 +50,12 @@ def require_labels(pool: Pool, column: str) -> None:
         pass
 
 
-def _labels(pool: Pool, column: str) -> Iterator[tuple[Row, bool | None]]:
+def _labels(pool: Pool, column: str, files: Set[str] | None = None) -> Iterator[tuple[Row, bool | None]]:
     columns: list[str] = []
     seen = False
     for row in pool:
+        if files is not None and row.file not in files:
+            continue
         columns = columns or list(row.record)
         seen = seen or column in row.record
         yield row, _label(row, column)

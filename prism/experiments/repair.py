@@ -98,7 +98,8 @@ def _repair(config: RepairConfig, folder: Path, progress: Progress) -> dict[str,
 
 def _reverse(config: RepairConfig, folder: Path, at: str, place: Place, base: Place, progress: Progress) -> Repaired:
     """Drop the top of the ranking at `place`, and retrain the base on the rest."""
-    run, drop = choose_drop(config, folder / f"ranking-at-{at}", place.fields(), progress)
+    ranking = folder / f"ranking-at-{at}{'-calibrated' if config.calibrate else ''}"
+    run, drop = choose_drop(config, ranking, place.fields(), progress)
     scores = drop.selection.scores
     here = folder / f"repaired-at-{at}-{_slug(config.drop or 'threshold')}"
     kept, dropped = write_sides(drop, here)

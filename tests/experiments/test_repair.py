@@ -14,10 +14,12 @@ from prism.config import SelectConfig
 from prism.errors import ConfigError, DataError
 from prism.evaluation import EvaluateConfig, evaluate
 from prism.experiments.config import RepairConfig
+from prism.experiments.drop import choose_drop
 from prism.experiments.repair import repair
 from prism.experiments.repair_report import remarks
 from prism.experiments.steps import Place as Place_
 from prism.experiments.steps import for_base
+from prism.progress import Silent
 from prism.run.select import run_select
 from tests.cli.command import refusal
 from tests.conftest import Rows
@@ -99,16 +101,34 @@ def test_a_threshold_from_labelled_rows(place: Place, write_jsonl: Callable[[str
     scored = np.array([row["prism"]["score"] for row in dropped])
     assert done["threshold"] is not None and scored.min() >= done["threshold"]
     assert len(dropped) + len(lines(done["kept"])) == 21
-    with pytest.raises(ConfigError, match="are places in an order"):
-        repair(RepairConfig(**{**config, "method": "rds+", "out": str(place.folder / "ranks")}))
     bare = [{name: value for name, value in row.items() if name != "bad"} for row in mixture()]
     unlabelled = str(write_jsonl("bare.jsonl", bare))
     found = repair(RepairConfig(**{**config, "data": [unlabelled], "out": str(place.folder / "bare")}))
     (same,) = found["repairs"].values()
     assert same["labels"] is None and same["threshold"] == pytest.approx(done["threshold"], rel=1e-5)
+    with_own = {**config, "calibrate": config["data"], "out": str(place.folder / "own")}  # some of the data has labels
+    (own,) = repair(RepairConfig(**with_own))["repairs"].values()
+    assert own["rows"] == 21 and own["threshold"] is not None
     one_kind = write_jsonl("one.jsonl", [row for row in mixture() if row.get("bad")])
     with pytest.raises(DataError, match="7 harmful and 0 benign"):
         repair(RepairConfig(**{**config, "calibrate": [str(one_kind)], "out": str(place.folder / "other")}))
+
+
+@pytest.mark.parametrize(("method", "apart"), [("prism-ekfac", 0), ("bm25", 0), ("rds+", 4)])  # rds+: places in turn
+def test_a_threshold_is_of_the_scale_of_the_scores(
+    place: Place, write_jsonl: Callable[[str, Rows], Any], method: str, apart: float
+) -> None:
+    """Scores by these depend on all rows that are ranked: in one run, rows that say the same score the same."""
+    copies = [{**row, "id": f"c{row['id']}"} for row in mixture()[7:14]]
+    fields = {**place.common, "out": "x", "calibrate": [str(write_jsonl("small.jsonl", copies))], "method": method}
+    config = RepairConfig(**fields)
+    run, drop = choose_drop(config, place.folder / "ranking", {"model": config.model}, Silent())
+    together = dict(zip(run.selection.scores.ids(range(28)), run.selection.scores.column("score"), strict=True))
+    for row in copies:
+        assert together[row["id"]] == pytest.approx(together[row["id"].removeprefix("c")], rel=1e-4, abs=apart)
+    assert drop.selection.scores.ids(range(21)) == [row["id"] for row in mixture()]
+    over = {name for name, score in together.items() if score >= drop.threshold and not name.startswith("c")}
+    assert set(drop.selection.ids) == over and 0 < len(over) < 21
 
 
 def test_forward_picks_what_pulls_the_other_way(place: Place, write_jsonl: Callable[[str, Rows], Any]) -> None:
