@@ -55,6 +55,7 @@ def notes(found: dict[str, Any]) -> list[str]:
         "better and worse: both paired tests (t over seeds, t over held-out pairs) at 5 % after Holm's correction over "
         "the methods of a budget; with few seeds the first can rarely say so",
         "all trainings have the same epochs, so that more rows are more steps",
+        *_measured(found),
         *found["overlap"]["notices"],
     ]
     if kinds == ["same number of samples"]:
@@ -71,6 +72,17 @@ def notes(found: dict[str, Any]) -> list[str]:
     there = {m["method"] for m in found["methods"]}
     said += [f"there is no result of {name} to compare with" for name in found["against"] if name not in there]
     return said
+
+
+def _measured(found: dict[str, Any]) -> list[str]:
+    """How many of the held-out pairs the figures are of."""
+    held_out, least = found["overlap"]["pairs"], min((m["pairs"] for m in found["methods"]), default=None)
+    if least is None or least == held_out:
+        return [f"figures are of {held_out} held-out pairs"]
+    return [
+        f"figures are of {least} of {held_out} held-out pairs: the others can't be used, or have no finite loss "
+        "(evaluation/evaluate_rejected.jsonl in a cell's folder, and run.log)"
+    ]
 
 
 def markdown(found: dict[str, Any]) -> str:

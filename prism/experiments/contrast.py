@@ -42,10 +42,11 @@ def _row(method: str, budget: str, cells: Sequence[Result]) -> dict[str, Any]:
 
 
 def _differences(groups: Mapping[tuple[str, str], Sequence[Result]], reference: str) -> list[dict[str, Any]]:
-    """Of each method to the reference at the same budget; p values adjusted over the methods of a budget."""
+    """Of each method to the reference at the same budget, or to one that has none; p values are adjusted over the
+    methods of a budget."""
     found = []
     for budget in dict.fromkeys(budget for _, budget in groups):
-        theirs = groups.get((reference, budget))
+        theirs = groups.get((reference, budget)) or groups.get((reference, ""))  # the base, the whole pool
         others = [m for m, b in groups if b == budget and m != reference]
         if theirs is None or not budget:
             continue
@@ -65,6 +66,8 @@ def _difference(
 ) -> dict[str, Any]:
     """In mean preference: paired by seed (t), and by held-out pair (bootstrap of the pairs, each a mean over seeds)."""
     mine, other = ({cell["seed"]: cell for cell in cells} for cells in (ours, theirs))
+    if None in other:  # the base, which no seed changes
+        other = dict.fromkeys(mine, other[None])
     seeds = sorted(mine.keys() & other.keys())
     row: dict[str, Any] = {"method": method, "budget": budget, "against": reference, "seeds": seeds}
     if not seeds:

@@ -32,7 +32,8 @@ class Drop:
 def require_droppable(config: RepairConfig) -> None:
     """Raises ConfigError where --drop is no less than all rows."""
     pool = open_pool(config.data, columns=config.columns)
-    if config.drop and Budget.parse(config.drop).unit == "samples" and int(config.drop) >= len(pool):
+    drop = Budget.parse(config.drop) if config.drop else None
+    if drop is not None and drop.unit == "samples" and drop.amount >= len(pool):
         raise _all_gone(config, len(pool))
 
 

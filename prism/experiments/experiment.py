@@ -161,6 +161,8 @@ class Experiment(Config):
                 if method.selects:
                     find_method(method.method)
                     self.scoring(method, "out")
+                else:
+                    _require_no_options(method)
             except (ConfigError, ValueError) as error:
                 raise ValueError(f"methods.{place} ({method.name}): {error}") from error
         for name in self.against:
@@ -190,6 +192,16 @@ class Experiment(Config):
         dtypes = {"dtype": dtype} if dtype in ("float32", "bfloat16") else {}
         own = {"out": out, "seed": seed, **self.warmup, **(method.warmup or {})}
         return checked(WarmupConfig, {**shared, **chosen, **dtypes, **own}, f"warmup of {method.name}")
+
+
+def _require_no_options(method: Method) -> None:
+    """Raises ConfigError for what means nothing to the base or to the whole pool."""
+    given = [name for name in ("budgets", "warmup", *method.options) if name in method.options or getattr(method, name)]
+    if method.seeds and method.name == "none":
+        given.append("seeds")
+    if given:
+        what = "the base as it is" if method.name == "none" else "the whole pool"
+        raise ConfigError(f"{given[0]} means nothing here: {method.name} is {what}")
 
 
 def _require_method(name: str) -> None:
@@ -232,12 +244,14 @@ def budgets_of(value: Any) -> list[str]:
         if isinstance(one, bool) or not isinstance(one, str | int):
             raise ValueError(f"{one!r} is no budget: write 5%, 1000, '200k tok' or '5% tok'")
         text = str(one).strip()
-        share = TOKEN_SHARE.fullmatch(text)
         try:
-            Budget.parse(f"{share[1]}%" if share else text)
+            _amount(text)
         except ConfigError as error:
             raise ValueError(str(error)) from error
         found.append(text)
+    amounts = [(by_tokens(text), _amount(text)) for text in found]
+    if twice := next((text for text, one in zip(found, amounts, strict=True) if amounts.count(one) > 1), None):
+        raise ValueError(f"{twice!r} is there twice: name each budget once")
     return found
 
 
@@ -248,6 +262,8 @@ def seeds_of(value: Any) -> list[int]:
     found = list(range(value)) if isinstance(value, int) else value
     if not found or any(isinstance(s, bool) or not isinstance(s, int) or s < 0 for s in found):
         raise ValueError(f"{value!r}: seeds are whole numbers from 0, one at least")
+    if (twice := next((seed for seed in found if found.count(seed) > 1), None)) is not None:
+        raise ValueError(f"{value!r}: {twice} is there twice, and the same training twice says nothing new")
     return found
 
 
@@ -255,6 +271,12 @@ def in_tokens(budget: str, tokens: int) -> str:
     """A budget as `prism select` takes it: `5% tok` becomes so many of the pool's response tokens."""
     share = TOKEN_SHARE.fullmatch(budget)
     return f"{max(1, int(float(share[1]) / 100 * tokens))} tok" if share else budget
+
+
+def _amount(budget: str) -> Budget:
+    """Of a budget, or the share of a share of tokens."""
+    share = TOKEN_SHARE.fullmatch(budget)
+    return Budget.parse(f"{share[1]}%" if share else budget)
 
 
 def by_tokens(budget: str) -> bool:

@@ -10,11 +10,13 @@ from prism.config import SelectConfig
 from prism.data import open_pool, open_target
 from prism.errors import PrismError
 from prism.experiments.experiment import Experiment, Method
-from prism.experiments.steps import TRAIN, Place, base_of
+from prism.experiments.steps import EVALUATE, TRAIN, Place, base_of
 from prism.experiments.work import digest
 from prism.methods.table import find_method
 from prism.run.others import OTHERS, other_fingerprints
 from prism.run.prepare import described
+
+HANDED_ON = {*TRAIN, *EVALUATE} - {"columns", "target_columns", "device", "trust_remote_code", "allow_pickle"}
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ class Grid:
         config = self.experiment.scoring(method, "out", seed=seed)
         fields = {**config.stage("scoring"), "method": config.method, "checkpoints": config.checkpoints}
         fields |= {name: self._data[name] for name in ("pool", "target")}
-        fields |= {"model": self._fingerprints(base_of(config))}  # a method may score at another model than the base
+        fields |= {"model": self._model(base_of(config))}  # a method may score at another model than the base
         if config.method.endswith((".yaml", ".yml")):
             fields["recipe"] = described(find_method(config.method))
         if any(getattr(config, name) for name in OTHERS):
@@ -134,9 +136,15 @@ class Grid:
                 self._named[key] = names
         return self._named[key]
 
-    def _fingerprints(self, place: Place) -> dict[str, str]:
-        """Read once, however many cells ask."""
-        return self._places.setdefault(place, place).fingerprints
+    def _model(self, place: Place) -> dict[str, Any]:
+        """Fingerprints of a model, read once, however many cells ask; its names where it is not there, which the
+        method's cells say."""
+        try:
+            return dict(self._places.setdefault(place, place).fingerprints)
+        except PrismError:
+            if place == self.base:
+                raise
+            return place.fields()
 
     def inputs(self, cell: Cell) -> dict[str, Any]:
         """All that a cell's result is a function of."""
@@ -146,7 +154,7 @@ class Grid:
             "held_out": self._data["held_out"],
             "retain": self._data["retain"],
             "columns": [e.columns, e.target_columns],
-            "select": {n: v for n, v in e.select.items() if n in ("max_length", "plain", "responses", "dtype")},
+            "select": {n: v for n, v in e.select.items() if n in HANDED_ON},
             "evaluate": e.evaluate,
         }
         if cell.method.name != "none":

@@ -175,6 +175,12 @@ def test_experiments_on_several_targets_share_their_work(
         ({"warmup": {"epochs": 0}}, "warmup: --epochs"),
         ({"methods": [{"name": "a", "method": "prism", "seed": 1}]}, "methods.0 (a): seed is not a method's own"),
         ({"methods": [{"name": "a", "method": "less", "warmup": {"out": "x"}}]}, "methods.0 (a): out is set for each"),
+        ({"budgets": ["5%", 4, "5.0 %"]}, "budgets: '5%' is there twice"),
+        ({"budgets": ["5% tok", "5%", "5.0% tok"]}, "budgets: '5% tok' is there twice"),
+        ({"seeds": [0, 1, 0]}, "seeds: [0, 1, 0]: 0 is there twice"),
+        ({"methods": [{"name": "none", "curvature": "ekfac"}]}, "methods.0 (none): curvature means nothing here"),
+        ({"methods": [{"name": "full", "budgets": ["5%"]}]}, "methods.0 (full): budgets means nothing here"),
+        ({"methods": [{"name": "none", "seeds": [1]}]}, "methods.0 (none): seeds means nothing here"),
         ({"against": ["random", "lesss"]}, "against: there is no method 'lesss'"),
     ],
 )
@@ -220,7 +226,18 @@ def test_what_is_no_experiment(tmp_path: Path) -> None:
     assert "can't be read" in refusal("compare", tmp_path / "nowhere.yaml")
 
 
-@pytest.mark.parametrize("option", ["preference_from", "checkpoints", "curvature_from"])
+@pytest.mark.parametrize("change", [{"quantize": "4bit"}, {"max_length": 9}, {"on_bad_row": "stop"}])
+def test_cells_depend_on_what_trainings_are_told(place: Place, change: dict[str, Any]) -> None:
+    def folders(select: dict[str, Any]) -> list[Path]:
+        methods = ["none", "full", "longest"]
+        grid = Grid(load_experiment(write(place, methods=methods, select=select), {}), place.folder)
+        return [grid.cell_folder(cell) for cell in grid.cells()]
+
+    assert not set(folders({})) & set(folders(change))
+    assert folders({})[:3] == folders({"device": "cpu", "batch_tokens": 99})[:3]  # none and full
+
+
+@pytest.mark.parametrize("option", ["preference_from", "checkpoints", "curvature_from", "adapter", "model"])
 def test_scores_depend_on_what_a_method_names(place: Place, option: str) -> None:
     other = place.folder / "other"
     shutil.copytree(place.model, other)
@@ -233,11 +250,17 @@ def test_scores_depend_on_what_a_method_names(place: Place, option: str) -> None
         grid = Grid(load_experiment(write(place, methods=[method(str(other))]), {}), place.folder / "cmp")
         return grid.scores_folder(grid.experiment.methods[0], 0)
 
+    if option in ("adapter", "model"):
+        _goes_on_without(place, method("nowhere/there"))
+        return
     before = folder()
     changed = other / ("optimizer.safetensors" if option == "curvature_from" else "model.safetensors")
     save_file({name: tensor + 1 for name, tensor in load_file(changed).items()}, changed, {"format": "pt"})
     assert folder() != before
-    missing = method("nowhere")
+    _goes_on_without(place, method("nowhere"))
+
+
+def _goes_on_without(place: Place, missing: dict[str, Any]) -> None:
     found = compare(load_experiment(write(place, methods=[missing, "none"]), {"out": str(place.folder / "cmp")}))
     assert (found["cells"], found["failed"]) == (3, 2) and "nowhere" in found["failures"][0]["why"]
 

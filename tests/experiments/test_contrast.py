@@ -50,6 +50,23 @@ def test_differences_pair_seeds_and_pairs() -> None:
     assert plain(none["preference"]) == {"value": 0.5, "low": None, "high": None}
 
 
+def test_against_what_has_no_budget() -> None:
+    """The base, which no seed changes, and the whole pool, which has some of the seeds."""
+    rng = np.random.default_rng(2)
+    ours = {s: rng.random(9) for s in range(3)}
+    base, whole = rng.random(9), rng.random(9)
+    cells = [cell("prism", s, v.tolist(), budget) for s, v in ours.items() for budget in ("5%", "10%")]
+    cells += [cell("none", None, base.tolist(), ""), cell("full", 0, whole.tolist(), "")]
+    rows = summarise(cells, ["none", "full"])["differences"]
+    assert [(r["budget"], r["against"], r["seeds"]) for r in rows] == [
+        *((b, "none", [0, 1, 2]) for b in ("5%", "10%")),
+        *((b, "full", [0]) for b in ("5%", "10%")),
+    ]
+    by_seed = [ours[s].mean() - base.mean() for s in range(3)]
+    assert rows[0]["p_seeds"] == pytest.approx(stats.ttest_1samp(by_seed, 0).pvalue)
+    assert rows[2]["by_seed"].value == pytest.approx(ours[0].mean() - whole.mean()) and rows[2]["p_seeds"] is None
+
+
 def test_holm_counts_the_methods_of_one_budget() -> None:
     rng = np.random.default_rng(1)
     cells = []
