@@ -11,7 +11,7 @@ from typing import Any
 from prism import __version__
 from prism.circumstances import circumstances, numbered, version_of
 from prism.data import BadRows, Encoded, Encoder, Pool, Row, load_target, open_pool
-from prism.errors import BadRow, DataError, RowError, TrainingError, stopped_at
+from prism.errors import BadRow, ConfigError, DataError, RowError, TrainingError, first_line, stopped_at
 from prism.files import write_whole
 from prism.model import find_model
 from prism.model.load import choose_device
@@ -222,6 +222,8 @@ def fit(
         except TrainingError:
             folder.forget()
             raise
+        except ImportError as error:
+            raise ConfigError(f"a --trainer setting asks for a package: {first_line(error)}") from error
         except RuntimeError as error:
             if not out_of_memory(error) or settings.device_batch == 1:
                 raise

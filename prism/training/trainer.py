@@ -16,6 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 from prism.data import Encoded
 from prism.errors import ConfigError, first_line
 from prism.model import Model
+from prism.model.memory import out_of_memory
 from prism.model.quiet import quiet_transformers
 from prism.training.cpu import on_cpu
 
@@ -38,7 +39,9 @@ OURS = {
     "resume_from_checkpoint": "the same command again",
     "auto_find_batch_size": "--device-batch (it halves by itself where memory runs out)",
 }
-WATCHED = ("logging_strategy", "logging_nan_inf_filter", "include_num_input_tokens_seen", "disable_tqdm")
+WATCHED = (
+    "logging_strategy", "logging_first_step", "logging_nan_inf_filter", "include_num_input_tokens_seen", "disable_tqdm",
+)  # fmt: skip
 SCORINGS = (
     "packing", "packing_strategy", "padding_free", "eval_packing", "completion_only_loss", "assistant_only_loss",
     "dataset_kwargs", "dataset_text_field", "chat_template_path", "eos_token", "pad_token", "truncation_mode",
@@ -145,7 +148,9 @@ def make_trainer(model: Model, tokens: Path, folder: Path, settings: Settings, c
                 data_collator=DataCollatorForLanguageModeling(pad_token_id=0),  # masked: any id serves
                 callbacks=list(callbacks),
             )
-        except (ValueError, TypeError, ImportError) as error:
+        except (ValueError, TypeError, ImportError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and out_of_memory(error):
+                raise
             raise ConfigError(f"TRL refuses to train this model: {first_line(error)}") from error
         for name, parameter in model.parameters.items():
             parameter.data = kept[name]  # TRL rounds the LoRA of a quantised base to bfloat16
@@ -182,6 +187,8 @@ def checked(more: Mapping[str, Any], config_class: Any) -> dict[str, Any]:
             found[name] = TypeAdapter(hints[name]).validate_python(value)
         except ValidationError as error:
             raise ConfigError(f"--trainer {name}={value}: {error.errors()[0]['msg']}") from error
+        if name == "max_steps" and found[name] == 0:
+            raise ConfigError("--trainer max_steps=0: no step would be taken; leave it out to train --epochs")
     return found
 
 

@@ -1,3 +1,4 @@
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,8 @@ def test_the_tokenizer_and_the_config_stay_as_they_are(tokenizer: Any, pool_rows
         ({"learning_rate": 1}, "--trainer learning_rate: use --learning-rate instead"),
         ({"packing": True}, "--trainer packing: rows are tokenised as scoring does it"),
         ({"logging_strategy": "no"}, "--trainer logging_strategy: the training is watched"),
+        ({"logging_first_step": False}, "--trainer logging_first_step: the training is watched"),
+        ({"max_steps": 0}, "--trainer max_steps=0: no step would be taken"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused_by_name(more: dict[str, Any], message: str) -> None:
@@ -123,3 +126,6 @@ def test_what_trl_itself_refuses_is_an_error_of_ours(tokenizer: Any, pool_rows: 
     model = Model(tiny_llama(len(tokenizer)), tokenizer, "all")
     with pytest.raises(ConfigError, match="TRL refuses"):
         trainer_of(model, encoded(model, pool_rows), tmp_path, more={"optim": "no-such"})
+    if find_spec("wandb") is None:
+        with pytest.raises(ConfigError, match="wandb"):
+            trainer_of(model, encoded(model, pool_rows), tmp_path, more={"report_to": "wandb"})
