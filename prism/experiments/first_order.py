@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -97,3 +98,30 @@ def _moved(model: Model, gradient: Tensors, rate: float) -> Iterator[None]:
         with torch.no_grad():
             for name, p in model.parameters.items():
                 p.copy_(kept[name])
+
+
+CLIP = 1.0  # transformers' own max_grad_norm
+
+
+def by_plain_descent(record: Mapping[str, Any], step: Mapping[str, Any], weights: int | None) -> float | None:
+    """The first-order change of K that gradient descent would make with the learning rates of a training, clipped as
+    it clips: sum_t eta_t min(1, c / |g_t|) times the slope per response token, as its loss is a mean over a step's
+    tokens.
+
+    None where the training moved other weights than the slope is of (a LoRA's factors, or all where it is of some), or
+    where not every step was recorded.
+
+    Args:
+        record: a training's, as `train.json` has it.
+        step: `rows`, and `slope` <mean gradient of the rows' summed losses, g_KL>, of so many `weights`.
+    """
+    losses = record["losses"]
+    if not record["full"] or record["trained_parameters"] != weights or len(losses) != record["steps"]:
+        return None
+    most = record["settings"]["trainer"].get("max_grad_norm", CLIP)
+    rates = [entry["learning_rate"] * _clipped(entry["gradient_norm"], most) for entry in losses]
+    return float(sum(rates) * step["slope"] * step["rows"] / record["data"]["response_tokens"])
+
+
+def _clipped(norm: float | None, most: float) -> float:
+    return most / norm if most and norm and norm > most else 1.0

@@ -125,10 +125,13 @@ def evaluated(
 
 
 def _together(report: Mapping[str, Any], config: EvaluateConfig) -> dict[str, Any]:
-    """The report's targets as one."""
+    """The report's targets as one, with the ids that pairs have where all are read together."""
     parts = [part["values"] for part in report["targets"].values()]
-    alone = len(parts) == 1
-    ids = [name if alone else f"{n}/{name}" for n, part in enumerate(parts) for name in part["id"]]
+    together = iter(open_target(config.target, columns=config.target_columns))
+    ids = []
+    for place, part in zip(config.target, parts, strict=True):
+        names = {pair.id: next(together).id for pair in open_target([place], columns=config.target_columns)}
+        ids += [names[name] for name in part["id"]]
     values = {name: [v for part in parts for v in part[name]] for name in FIGURES}
     columns = {name: np.array([v for v in found if v is not None], np.float64) for name, found in values.items()}
     return {

@@ -12,7 +12,7 @@ from prism.config import SelectConfig, load_config
 from prism.data import Row, open_target
 from prism.errors import ConfigError, RunError
 from prism.evaluation import measure_pairs
-from prism.experiments.first_order import dot, mean_gradient, steps
+from prism.experiments.first_order import by_plain_descent, dot, mean_gradient, steps
 from prism.experiments.lds import Flags, Measured, draw_subsets, score
 from prism.experiments.lds_methods import method_sums, require_methods
 from prism.experiments.options import require_trainer
@@ -115,7 +115,11 @@ class _Verification:
             found = [measure_pairs(model, pairs, encoder, batch_tokens=settings.batch_tokens) for pairs in sets]
             return [float(f.values()["potential"][f.finite].mean()) for f in found]
 
-        found: dict[str, Any] = {"before": measure(), "precision": str(model.precision).removeprefix("torch.")}
+        found: dict[str, Any] = {
+            "before": measure(),
+            "precision": str(model.precision).removeprefix("torch."),
+            "weights": sum(p.numel() for p in model.parameters.values()),
+        }
         for name, rows in (("chosen", self._chosen()), ("random", self._random())):
             progress.note(f"one step on {len(rows)} {name} rows")
             gradient = mean_gradient(model, [encoder.row(row) for row in rows], settings.batch_tokens)
@@ -137,18 +141,19 @@ class _Verification:
         settings = for_base(base, self.settings, self.config.train)
         before = self._measured("base", base, settings)
         slopes = self.one_step()
-        found: dict[str, Any] = {"before": before}
+        found: dict[str, Any] = {"before": before, "weights": slopes.get("weights")}
+        own = self.config.train.get("trainer") or {}
+        options = {**self.config.train, "trainer": {"logging_steps": 1, **own}}  # what is foretold adds up all steps
         for name, data in (("chosen", Path(self.settings.out) / "selected.jsonl"), ("random", random)):
             self.progress.note(f"training on the {name} rows")
             out = self.folder / f"training-{name}"
-            place = fine_tuned(
-                base, [data], out, self.settings, self.config.train, self.progress, seed=self.config.seed
-            )
+            place = fine_tuned(base, [data], out, self.settings, options, self.progress, seed=self.config.seed)
             after = self._measured(name, place, settings)
             record = read_record(out)
             assert record is not None
             found[name] = {
-                "predicted": _by_plain_descent(record, slopes[name]),
+                "predicted": by_plain_descent(record, slopes[name], slopes.get("weights")),
+                "trained": record["trained_parameters"],
                 "changes": {part: {k: after[part][k] - before[part][k] for k in before[part]} for part in before},
                 "optimizer": record["settings"]["trainer"].get("optim", "adamw"),
                 "steps": record["steps"],
@@ -245,15 +250,3 @@ class _Verification:
         drawn = rng.choice(candidates, min(len(self.selection), len(candidates)), replace=False)
         wanted = sorted(self.scores.column("index")[drawn].tolist())
         return [row for row in self.scores.pool.pick(wanted) if isinstance(row, Row)]
-
-
-def _by_plain_descent(record: dict[str, Any], step: dict[str, Any]) -> float | None:
-    """The first-order change of K that gradient descent with the training's own learning rates would make:
-    sum_t eta_t times the slope per response token, as a trainer's loss is the mean over a batch's tokens.
-
-    None where a LoRA was trained, whose factors are other coordinates, or where not every step was recorded.
-    """
-    rates = [entry["learning_rate"] for entry in record["losses"]]
-    if not record["full"] or len(rates) != record["steps"]:
-        return None
-    return float(sum(rates) * step["slope"] * step["rows"] / record["data"]["response_tokens"])

@@ -35,6 +35,9 @@ def remarks(found: dict[str, Any]) -> list[str]:
             "first order; an optimizer such as Adam takes steps of another length, so there the sign and the order of "
             "chosen and random are what counts"
         )
+        parts = [found["training"][name] for name in ("chosen", "random")]
+        if all(part["predicted"] is None for part in parts):
+            said.append(_unforetold(found["training"].get("weights"), parts[0].get("trained")))
     if found["lds"]:
         lds = found["lds"]
         said.append(
@@ -53,6 +56,14 @@ def markdown(found: dict[str, Any]) -> str:
     head = f"# Verification\n\nRun `{found['run']}`: {chosen}.\n\n"
     body = "\n".join(table.markdown() for table in tables(found))
     return f"{head}{body}\n" + "".join(f"- {remark}\n" for remark in remarks(found))
+
+
+def _unforetold(weights: int | None, trained: int | None) -> str:
+    if weights != trained:
+        why = f"the run has gradients of {weights or 0:,} weights, and {trained or 0:,} were trained"
+    else:
+        why = "not every step was recorded, or a LoRA was trained"
+    return f"nothing is foretold of the whole training: {why}; --parameters all and --train full=true go together"
 
 
 def _steps(step: dict[str, Any]) -> Table:

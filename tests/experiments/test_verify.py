@@ -132,6 +132,30 @@ def test_the_command(run: Any, place: Place) -> None:
     assert json.loads(again.out) == found and "subset 1 of 3" not in again.err
 
 
+def test_a_training_by_plain_descent_and_several_targets(place: Place) -> None:
+    config = SelectConfig(
+        model=str(place.model), pool=[str(place.data)], target=[str(place.target), str(place.held_out)], budget="12",
+        dtype="float32", parameters="all", pair_scores=True, out=str(place.folder / "run"),
+    )  # fmt: skip
+    run = run_select(config)
+    train: dict[str, Any] = {**QUICK, "learning_rate": 3e-3, "batch": 12, "epochs": 3}  # all rows in each step
+    for number, clip in enumerate((0, 0.3)):
+        told = {**train, "trainer": {"optim": "sgd", "max_grad_norm": clip}}
+        out = str(place.folder / f"verified-{number}")
+        found = verify(VerifyConfig(run=str(run.folder), train=told, lds=not clip, subsets=3, out=out))
+        for name in ("chosen", "random"):
+            part = found["training"][name]
+            assert part["predicted"] == pytest.approx(part["changes"]["target"]["potential"], rel=0.05)
+        if found["lds"]:
+            assert set(found["lds"]["methods"]["prism"]["by_pair"]) == set(run.target.table.column("id").to_pylist())
+    losses = json.loads((place.folder / "verified-1" / "training-chosen" / "train.json").read_text())["losses"]
+    assert len(losses) == 3 and min(entry["gradient_norm"] for entry in losses) > 0.3  # it was clipped
+    told = {**QUICK, "full": False}
+    found = verify(VerifyConfig(run=str(run.folder), train=told, out=str(place.folder / "lora")))
+    assert found["training"]["chosen"]["predicted"] is None
+    assert any("nothing is foretold of the whole training" in remark for remark in remarks(found))
+
+
 def test_bad_input(place: Place, tmp_path: Path) -> None:
     with pytest.raises(RunError, match="is not a run folder"):
         verify(VerifyConfig(run=str(tmp_path / "nowhere")))
