@@ -12,7 +12,7 @@ import numpy.typing as npt
 from prism.data import Encoder
 from prism.data.forms import Columns, asks_in_text, prompt_messages
 from prism.data.rows import Messages
-from prism.data.sources import each_record, open_sources
+from prism.data.sources import Source, each_record, open_sources
 from prism.errors import BadRow, ConfigError, DataError, RowError, stopped_at
 from prism.evaluation.bootstrap import Figure, mean_figures
 from prism.model import Model
@@ -26,13 +26,14 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Check:
-    """A prompt (`strings`: one string), and what its answer has to satisfy."""
+    """A prompt (`strings`: one string), and what its answer has to satisfy; `place` is its (file, line)."""
 
     id: str
     messages: Messages
     kind: str
     wanted: tuple[str, ...]  # answers, any of which will do, or a regular expression
     strings: bool = False
+    place: tuple[str, int] = ("", 0)
 
     def passes(self, answer: str) -> bool:
         return any(PASSES[self.kind](answer, wanted) for wanted in self.wanted)
@@ -91,7 +92,7 @@ def read_checks(places: Sequence[str], on_bad_row: str = "skip") -> tuple[list[C
     checks: list[Check] = []
     rejected: list[BadRow] = []
     sources = open_sources(list(places))
-    for found in each_record(sources, lambda record, source, line: _check(record, f"{source.stem}:{line}")):
+    for found in each_record(sources, _check):
         if not isinstance(found, BadRow):
             checks.append(found)
         elif on_bad_row == "stop":
@@ -121,19 +122,15 @@ def answer_checks(
         DataError: the chat template refuses every prompt.
     """
     progress = progress or Silent()
+    require_room(model, max_new_tokens)
     room = (model.longest or encoder.max_length + max_new_tokens) - max_new_tokens
-    if room < 1:
-        raise ConfigError(
-            f"--max-new-tokens {max_new_tokens} leaves no room for a prompt within the model's {model.longest} "
-            "positions: lower it"
-        )
     progress.start("generate", len(checks))
     prompts, good, bad, cut = [], [], list(rejected), 0
     for check in checks:
         try:
             ids = encoder.prompt(check.messages, check.strings)
         except RowError as error:
-            bad.append(BadRow(check.id.partition(":")[0], int(check.id.rpartition(":")[2]), str(error)))
+            bad.append(BadRow(*check.place, str(error)))
             continue
         cut += len(ids) > room
         prompts.append(ids[-room:].tolist())
@@ -146,7 +143,17 @@ def answer_checks(
     return Answered(good, answers, cut, bad)
 
 
-def _check(record: Mapping[str, Any], name: str) -> Check:
+def require_room(model: Model, max_new_tokens: int) -> None:
+    """Raises ConfigError where answers so long leave no room for a prompt."""
+    if model.longest is not None and max_new_tokens >= model.longest:
+        raise ConfigError(
+            f"--max-new-tokens {max_new_tokens} leaves no room for a prompt within the model's {model.longest} "
+            "positions: lower it"
+        )
+
+
+def _check(record: Mapping[str, Any], source: Source, line: int) -> Check:
+    name, place = f"{source.stem}:{line}", (source.name, line)
     messages, strings = prompt_messages(record, Columns({})), asks_in_text(record, Columns({}))
     regex, answer = record.get("regex"), record.get("answer")
     kind = record.get("check")
@@ -159,15 +166,16 @@ def _check(record: Mapping[str, Any], name: str) -> Check:
             re.compile(regex)
         except re.error as error:
             raise RowError(f"regex {regex!r} is none: {error}") from error
-        return Check(name, messages, "regex", (regex,), strings)
-    wanted = [str(a) for a in (answer if isinstance(answer, list) else [answer]) if isinstance(a, str | int | float)]
-    if not wanted or (isinstance(answer, list) and len(wanted) < len(answer)):
+        return Check(name, messages, "regex", (regex,), strings, place)
+    answers = answer if isinstance(answer, list) else [answer]
+    wanted = [str(a) for a in answers if isinstance(a, str | int | float) and not isinstance(a, bool)]
+    if not wanted or len(wanted) < len(answers):
         raise RowError("a check has an answer (text, a number, or a list of them) or a regex")
     numbers = all(number_in(text) is not None and NUMBER.fullmatch(text.strip()) for text in wanted)
     kind = kind or ("number" if numbers else "exact")
-    if kind == "number" and any(number_in(text) is None for text in wanted):
-        raise RowError(f"check is number, but the answer {wanted[0]!r} holds none")
-    return Check(name, messages, kind, tuple(wanted), strings)
+    if kind == "number" and (odd := next((text for text in wanted if number_in(text) is None), None)) is not None:
+        raise RowError(f"check is number, but the answer {odd!r} holds none")
+    return Check(name, messages, kind, tuple(wanted), strings, place)
 
 
 def number_in(text: str) -> float | None:

@@ -11,12 +11,12 @@ from prism.circumstances import circumstances, version_of
 from prism.data import Target, load_target
 from prism.errors import BadRow, RunError
 from prism.evaluation.bootstrap import CONFIDENCE
-from prism.evaluation.checks import Answered, Check, answer_checks, read_checks
+from prism.evaluation.checks import Answered, Check, answer_checks, read_checks, require_room
 from prism.evaluation.config import EvaluateConfig
 from prism.evaluation.preference import PairLosses, measure_pairs
 from prism.evaluation.retain import RetainLosses, measure_retained
 from prism.evaluation.subject import Subject, subjects_of
-from prism.evaluation.tasks import TaskScores, check_tasks, run_tasks, task_figures
+from prism.evaluation.tasks import TaskScores, check_tasks, require_tokens, run_tasks, task_figures
 from prism.files import write_whole
 from prism.model.memory import make_room
 from prism.progress import Progress, Silent
@@ -118,6 +118,10 @@ def _measure(
         progress.note(notice)
     kept = str(model.dtype).removeprefix("torch.")
     measured = Measured(subject, model.fingerprints, kept, str(model.device))
+    if checks is not None:
+        require_room(model, config.max_new_tokens)
+    if config.tasks:
+        require_tokens(model.tokenizer, config.chat)
     for place, target in targets.items():
         measured.pairs[place] = measure_pairs(
             model, target, encoder, batch_tokens=config.batch_tokens, progress=progress

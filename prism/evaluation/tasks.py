@@ -61,8 +61,7 @@ def run_tasks(
         DataError: a task's data can't be had, or the task fails.
     """
     require_lm_eval()
-    if chat and not getattr(model.tokenizer, "chat_template", None):
-        raise ConfigError("--chat: the model's tokenizer has no chat template; leave --chat out")
+    require_tokens(model.tokenizer, chat)
     from lm_eval.evaluator import simple_evaluate
     from lm_eval.models.huggingface import HFLM
 
@@ -99,6 +98,17 @@ def run_tasks(
         name: _scores(metrics, found["samples"].get(name, []), notes.get(name, []))
         for name, metrics in found["results"].items()
     }
+
+
+def require_tokens(tokenizer: Any, chat: bool) -> None:
+    """Raises ConfigError where the tokenizer lacks what tasks need."""
+    if chat and not getattr(tokenizer, "chat_template", None):
+        raise ConfigError("--chat: the model's tokenizer has no chat template; leave --chat out")
+    if tokenizer.bos_token_id is None and tokenizer.eos_token_id is None:
+        raise ConfigError(
+            "--tasks: the model's tokenizer has neither a begin-of-text nor an end-of-text token, one of which "
+            "lm-evaluation-harness puts before a text: set eos_token in its tokenizer_config.json"
+        )
 
 
 def check_tasks(tasks: Sequence[str]) -> None:
@@ -173,7 +183,7 @@ def _from_yaml(path: Path) -> dict[str, Any]:
     try:
         loaded = load_yaml(path, resolve_func=True, recursive=True)
     except Exception as error:
-        raise ConfigError(f"the task file {path} can't be read: {first_line(error)}") from error
+        raise ConfigError(f"the task file {path} can't be read: {' '.join(str(error).split())}") from error
     if not isinstance(loaded, dict) or not ({"task", "group"} & loaded.keys()):
         raise ConfigError(f"{path} is no task file of lm-evaluation-harness: it names no task")
     return dict(loaded)

@@ -118,6 +118,10 @@ class RepairConfig(RankConfig):
                 raise ValueError("forward repair needs the broken model: --broken, or --data to make it from the base")
             if odd := next((n for n in ("drop", "calibrate") if getattr(self, n)), None):
                 raise ValueError(f"--{odd} belongs to --direction reverse; forward takes --budget")
+            if self.label_column is not None:
+                raise ValueError("--label-column belongs to --direction reverse: forward picks rows, it drops none")
+            if self.at != "broken":
+                raise ValueError(f"--at {self.at} belongs to --direction reverse: forward scores at the broken model")
         return self
 
 

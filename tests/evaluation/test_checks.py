@@ -13,6 +13,7 @@ from prism.evaluation.checks import answer_checks, number_in, read_checks
 from prism.model import load_model
 from prism.model.generate import generate
 from tests.conftest import DEMO_MODEL, Rows
+from tests.run.test_select import Notes
 
 Write = Callable[[str, Rows], Path]
 PROMPTS = ["What is the opposite of big?", "Write a short poem about the sea, with three lines.", "Hi"]
@@ -105,12 +106,25 @@ def test_bad_checks_are_named(write_jsonl: Write) -> None:
         {"prompt": "a", "answer": "b", "check": "fuzzy"},
         {"prompt": "a", "answer": "many", "check": "number"},
         {"prompt": "a", "answer": [None]},
+        {"prompt": "a", "answer": ["5", "five"], "check": "number"},
+        {"prompt": "a", "answer": True},
     ]
-    with pytest.raises(DataError, match=r"all 6 were rejected; the first: .*line 1: a check has an answer"):
+    with pytest.raises(DataError, match=r"all 8 were rejected; the first: .*line 1: a check has an answer"):
         read_checks([str(write_jsonl("checks.jsonl", rows))])
     good: Rows = [*rows, {"prompt": "a", "answer": "b"}]
     checks, rejected = read_checks([str(write_jsonl("more.jsonl", good))])
     assert len(checks) == 1 and "regex '(' is none" in rejected[1].reason and "no prompt" in rejected[2].reason
+    assert "the answer 'five' holds none" in rejected[6].reason and "a check has an answer" in rejected[7].reason
+
+
+def test_what_the_model_can_t_do_is_said_before_anything_is_measured(write_jsonl: Write) -> None:
+    target = [str(write_jsonl("pairs.jsonl", [{"prompt": "a", "chosen": "b", "rejected": "c"}]))]
+    asked = {"model": str(DEMO_MODEL), "target": target, "device": "cpu"}
+    checks = [str(write_jsonl("checks.jsonl", [{"prompt": "a", "answer": "b"}]))]
+    notes = Notes()
+    with pytest.raises(ConfigError, match="leaves no room"):
+        evaluate(EvaluateConfig.model_validate({**asked, "generate": checks, "max_new_tokens": 9999}), notes)
+    assert any(note.startswith("loading") for note in notes.notes) and "pairs" not in notes.phases
 
 
 def test_what_was_answered_is_written_row_by_row(tmp_path: Path, write_jsonl: Write) -> None:

@@ -121,5 +121,8 @@ def test_tasks_that_are_none_are_refused(tmp_path: Path, write_jsonl: Write) -> 
     model.tokenizer.chat_template = None
     with pytest.raises(ConfigError, match="--chat: the model's tokenizer has no chat template"):
         run_tasks(model, [str(tmp_path / "any.jsonl")], chat=True, max_length=64)
+    model.tokenizer.bos_token = model.tokenizer.eos_token = None
+    with pytest.raises(ConfigError, match="neither a begin-of-text nor an end-of-text token"):
+        run_tasks(model, [str(tmp_path / "any.jsonl")], max_length=64)
     with pytest.raises(ConfigError, match=r"must end with \.yaml"):
         write_task(write_jsonl("c.jsonl", []), tmp_path / "task.txt")

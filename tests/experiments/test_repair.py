@@ -133,7 +133,8 @@ def test_a_threshold_is_of_the_scale_of_the_scores(
 
 def test_forward_picks_what_pulls_the_other_way(place: Place, write_jsonl: Callable[[str, Rows], Any]) -> None:
     pool = write_jsonl("pool.jsonl", mixture())
-    config = settings(place, direction="forward", pool=[str(pool)], budget="5", broken=str(place.model), drop=None)
+    more: dict[str, Any] = {"label_column": None, "broken": str(place.model), "drop": None}
+    config = settings(place, direction="forward", pool=[str(pool)], budget="5", **more)
     config |= {"data": [], "label_column": None}
     found = repair(RepairConfig(**config))
     (done,) = found["repairs"].values()
@@ -160,6 +161,11 @@ def test_forward_picks_what_pulls_the_other_way(place: Place, write_jsonl: Calla
         ({"direction": "forward"}, "needs --pool"),
         ({"direction": "forward", "pool": ["x"], "data": []}, "needs the broken model"),
         ({"direction": "forward", "pool": ["x"], "drop": "5%"}, "belongs to --direction reverse"),
+        ({"direction": "forward", "pool": ["x"], "drop": None}, "--label-column belongs to --direction reverse"),
+        (
+            {"direction": "forward", "pool": ["x"], "drop": None, "label_column": None, "at": "base"},
+            "--at base belongs to --direction reverse",
+        ),
         ({"drop": "5%", "cap_per_source": 3}, "no option of this command"),
     ],
 )
@@ -199,7 +205,8 @@ def test_a_base_is_measured_in_the_precision_of_what_was_trained(place: Place) -
 
 def test_all_rows_would_go(place: Place) -> None:
     with pytest.raises(ConfigError, match="all 21 rows would be dropped"):
-        repair(RepairConfig(**settings(place, drop="21", broken=str(place.model))))
+        repair(RepairConfig(**settings(place, drop="21 rows")))
+    assert not (place.folder / "fix" / "broken").exists()
 
 
 def test_errors_name_the_option(place: Place) -> None:

@@ -29,8 +29,10 @@ class Notes:
 
     def __init__(self) -> None:
         self.notes: list[str] = []
+        self.phases: list[str] = []
 
-    def start(self, phase: str, rows: int) -> None: ...
+    def start(self, phase: str, rows: int) -> None:
+        self.phases.append(phase)
 
     def advance(self, rows: int, tokens: int) -> None: ...
 
