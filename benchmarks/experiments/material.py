@@ -186,16 +186,18 @@ def _unsafe(material: Material) -> Harm:
 
 
 def _hh(material: Material) -> Harm:
-    """Rejected answers of HH's harmless pairs, against the preferred ones."""
+    """Rejected answers of HH's harmless pairs of one turn, against the preferred ones to the same prompts."""
     rows = [r for r in read(material.data / "safety/hh_harmless_test_pairs.jsonl") if r.get("rejected")]
-    bad = [{**r, "messages": [r["messages"][0], {"role": "assistant", "content": text_of(r["rejected"])}]} for r in rows
-           if len(r["messages"]) == 2]  # fmt: skip
-    good = {r["id"]: r for r in rows}
-    return (
-        bad,
-        [good[row["id"]] for row in bad],
-        [pair_of(row, good[row["id"]]) for row in bad if text_of(good[row["id"]]["rejected"]).strip()],
-    )
+    good = [r for r in rows if len(r["messages"]) == 2 and text_of(r["rejected"]).strip()]
+    bad = [
+        {
+            **r,
+            "id": f"{r['id']}-rejected",  # as the preferred answer has its id
+            "messages": [r["messages"][0], {"role": "assistant", "content": text_of(r["rejected"])}],
+        }
+        for r in good
+    ]
+    return bad, good, [pair_of(row, other) for row, other in zip(bad, good, strict=True)]
 
 
 HARMS: dict[str, Callable[[Material], Harm]] = {
