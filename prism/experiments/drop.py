@@ -80,7 +80,8 @@ def _names(pool: Pool) -> set[str]:
 def _first(scores: ScoreTable, pool: Pool) -> ScoreTable:
     """The scores of the rows of `pool`, which are the first of all that were ranked."""
     count = np.searchsorted(scores.column("index"), len(pool) + len(pool.rejected))
-    rejected = [row for row in scores.rejected if row.file in _names(pool)]
+    names = _names(pool)
+    rejected = [row for row in scores.rejected if row.file in names]
     return ScoreTable(scores.table.slice(0, int(count)), rejected, pool, scores.details)
 
 

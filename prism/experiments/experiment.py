@@ -196,9 +196,8 @@ class Experiment(Config):
 
 def _require_no_options(method: Method) -> None:
     """Raises ConfigError for what means nothing to the base or to the whole pool."""
-    given = [name for name in ("budgets", "warmup", *method.options) if name in method.options or getattr(method, name)]
-    if method.seeds and method.name == "none":
-        given.append("seeds")
+    own = ("budgets", "warmup", "seeds") if method.name == "none" else ("budgets", "warmup")
+    given = [*(name for name in own if getattr(method, name)), *method.options]
     if given:
         what = "the base as it is" if method.name == "none" else "the whole pool"
         raise ConfigError(f"{given[0]} means nothing here: {method.name} is {what}")
