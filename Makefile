@@ -17,7 +17,7 @@ demo: setup
 	.venv/bin/prism demo
 
 test: setup
-	.venv/bin/python -m pytest
+	.venv/bin/python -m pytest --numprocesses logical --maxprocesses 8 --dist loadfile
 
 slow: setup
 	.venv/bin/python -m pytest -m slow

@@ -69,28 +69,27 @@ def run_tasks(
         specs, notes, manager = _prepared(tasks, Path(scratch))
         cached = model.network.config.use_cache
         try:
-            loaded = HFLM(
-                pretrained=model.network,
-                tokenizer=model.tokenizer,
-                batch_size=batch,
-                max_length=max_length,
-                device=str(model.device),
-            )
-            found = simple_evaluate(
-                model=loaded,
-                tasks=specs,
-                num_fewshot=shots,
-                limit=limit,
-                bootstrap_iters=0,
-                apply_chat_template=chat,
-                task_manager=manager,
-                random_seed=seed,
-                numpy_random_seed=seed,
-                torch_random_seed=seed,
-                fewshot_random_seed=seed,
-            )
-        except Exception as error:  # tasks are programs: they fail in any way
-            raise DataError(f"lm-evaluation-harness failed on {', '.join(tasks)}: {first_line(error)}") from error
+            with _failing(tasks):
+                loaded = HFLM(
+                    pretrained=model.network,
+                    tokenizer=model.tokenizer,
+                    batch_size=batch,
+                    max_length=max_length,
+                    device=str(model.device),
+                )
+                found = simple_evaluate(
+                    model=loaded,
+                    tasks=specs,
+                    num_fewshot=shots,
+                    limit=limit,
+                    bootstrap_iters=0,
+                    apply_chat_template=chat,
+                    task_manager=manager,
+                    random_seed=seed,
+                    numpy_random_seed=seed,
+                    torch_random_seed=seed,
+                    fewshot_random_seed=seed,
+                )
         finally:
             model.network.config.use_cache = cached
     assert found is not None
@@ -112,10 +111,22 @@ def require_tokens(tokenizer: Any, chat: bool) -> None:
 
 
 def check_tasks(tasks: Sequence[str]) -> None:
-    """Raises what `run_tasks` would raise of tasks that are none, before anything is loaded."""
+    """Raises what `run_tasks` would raise of tasks that are none, or whose data or fields are not there, before a model
+    is loaded."""
     require_lm_eval()
     with tempfile.TemporaryDirectory() as scratch, _silence():
-        _prepared(tasks, Path(scratch))
+        specs, _, manager = _prepared(tasks, Path(scratch))
+        for task, spec in zip(tasks, specs, strict=True):
+            with _failing([task]):
+                manager.load([spec])  # reads the data and renders its first question
+
+
+@contextlib.contextmanager
+def _failing(tasks: Sequence[str]) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # tasks are programs: they fail in any way
+        raise DataError(f"lm-evaluation-harness failed on {', '.join(tasks)}: {first_line(error)}") from error
 
 
 def _prepared(tasks: Sequence[str], scratch: Path) -> tuple[list[Any], dict[str, list[str]], Any]:

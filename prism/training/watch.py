@@ -74,9 +74,9 @@ class Watch(TrainerCallback):  # type: ignore[misc]
 
 
 def diverged(state: Any, what: str) -> TrainingError:
-    if state.global_step <= 1:
-        what += ", from the first step on: are the base's own weights finite?"
-    return TrainingError(
-        f"the training diverged at step {state.global_step} of {state.max_steps}: {what}. Nothing of it was kept. "
-        "Lower --learning-rate, raise --batch, or check the data"
-    )
+    advice = "Lower --learning-rate, raise --batch, or check the data"
+    if state.global_step <= 1:  # of a loss from before any update
+        what += ", from the first step on"
+        advice = "Check that the base's own weights are finite (an overflow in float16?), and the data"
+    place = f"at step {state.global_step} of {state.max_steps}"
+    return TrainingError(f"the training diverged {place}: {what}. Nothing of it was kept. {advice}")

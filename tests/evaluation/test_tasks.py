@@ -8,7 +8,7 @@ import yaml
 
 from prism.errors import ConfigError, DataError, RowError
 from prism.evaluation.choices import choice_of, write_task
-from prism.evaluation.tasks import run_tasks, task_figures
+from prism.evaluation.tasks import check_tasks, run_tasks, task_figures
 from prism.model import Model, load_model
 from tests.conftest import DEMO_MODEL, Rows
 
@@ -101,6 +101,28 @@ def test_lm_eval_scores_a_local_file_as_our_own_likelihoods_do(
     assert difference == {"value": 0.0, "low": 0.0, "high": 0.0}
 
 
+def test_a_task_is_read_and_its_first_question_rendered_before_a_model_is_loaded(
+    tmp_path: Path, write_jsonl: Write
+) -> None:
+    pytest.importorskip("lm_eval")
+    data = write_jsonl("questions.jsonl", [{"question": "2 + 2?", "options": ["3", "4"], "answer": 1}])
+    good = tmp_path / "sums.yaml"
+    good.write_text(
+        f"task: sums\ndataset_path: json\ndataset_kwargs: {{data_files: {{test: {data}}}}}\ntest_split: test\n"
+        'output_type: multiple_choice\ndoc_to_text: "{{question}}"\ndoc_to_choice: "{{options}}"\n'
+        "doc_to_target: answer\n"
+    )
+    check_tasks([str(good)])
+    for old, new, message in (
+        ("{{question}}", "{{questio}}", "'questio' is undefined"),
+        (str(data), str(tmp_path / "gone.jsonl"), "Unable to find .*gone.jsonl"),
+    ):
+        bad = tmp_path / "bad.yaml"
+        bad.write_text(good.read_text().replace(old, new))
+        with pytest.raises(DataError, match=f"lm-evaluation-harness failed on {bad}: {message}"):
+            check_tasks([str(bad)])
+
+
 def test_tasks_that_are_none_are_refused(tmp_path: Path, write_jsonl: Write) -> None:
     pytest.importorskip("lm_eval")
     model = load_model(DEMO_MODEL, parameters="all")
@@ -118,6 +140,8 @@ def test_tasks_that_are_none_are_refused(tmp_path: Path, write_jsonl: Write) -> 
     for task, kind, message in cases:
         with pytest.raises(kind, match=message):
             run_tasks(model, [task], max_length=64)
+        with pytest.raises(kind, match=message):
+            check_tasks([task])
     model.tokenizer.chat_template = None
     with pytest.raises(ConfigError, match="--chat: the model's tokenizer has no chat template"):
         run_tasks(model, [str(tmp_path / "any.jsonl")], chat=True, max_length=64)

@@ -121,7 +121,8 @@ def test_leftovers_of_a_killed_run_are_cleared(tmp_path: Path) -> None:
     assert not any(leftover.exists() for leftover in leftovers)
 
 
-def test_closing_ends_the_log(tmp_path: Path) -> None:
+def test_closing_ends_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])  # pytest-xdist can't send what pytest would capture
     folder = RunFolder(tmp_path)
     logging.getLogger("prism.some.part").info("inside \udcff")
     logging.getLogger("another.library").warning("careful")

@@ -10,9 +10,9 @@ from prism.training.watch import Watch
 VOCABULARY = 1000  # guessing costs 6.9 nats
 
 
-def told(*losses: float, **more: Any) -> None:
+def told(*losses: float, step: int = 3, **more: Any) -> None:
     watch = Watch(Silent(), 10, 1.0, VOCABULARY)
-    state = SimpleNamespace(global_step=3, max_steps=9)
+    state = SimpleNamespace(global_step=step, max_steps=9)
     for loss in losses:
         watch.on_log(None, state, None, {"loss": loss, **more})
     watch.on_train_end(None, state, None)
@@ -25,8 +25,14 @@ def test_a_loss_that_is_no_number_ends_the_training(loss: float) -> None:
 
 
 def test_so_does_a_gradient_that_is_none() -> None:
-    with pytest.raises(TrainingError, match="the gradient's norm is nan"):
+    with pytest.raises(TrainingError, match=r"the gradient's norm is nan\. .* Lower --learning-rate"):
         told(2.0, grad_norm=float("nan"))
+
+
+def test_before_any_update_the_learning_rate_is_not_to_blame() -> None:
+    with pytest.raises(TrainingError, match="the base's own weights are finite") as caught:
+        told(float("nan"), step=1)
+    assert "--learning-rate" not in str(caught.value)
 
 
 @pytest.mark.parametrize("losses", [[2.0] * 5 + [30.0] * 5, [2.0] + [30.0] * 4, [2.0, 30.0, 30.0]])
