@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 CONFIDENCE = 0.95
+TOGETHER = 2**18  # rows that are drawn at a time
 
 
 class Figure(TypedDict):
@@ -24,8 +25,11 @@ def resampled_sums(values: Floats, resamples: int, seed: int) -> Floats:
     """
     rng, n = np.random.default_rng(seed), len(values)
     sums = np.empty((resamples, values.shape[1]))
-    for place in range(resamples):
-        sums[place] = np.bincount(rng.integers(0, n, n), minlength=n) @ values
+    together = max(1, TOGETHER // max(1, n))
+    for start in range(0, resamples, together):
+        part = sums[start : start + together]
+        drawn = rng.integers(0, n, (len(part), n)) + n * np.arange(len(part))[:, None]
+        part[:] = np.bincount(drawn.ravel(), minlength=drawn.size).reshape(drawn.shape) @ values
     return sums
 
 

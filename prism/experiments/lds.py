@@ -89,7 +89,9 @@ def score(
 
 
 def _correlation(a: Floats, b: Floats, seed: int) -> Interval:
-    return bootstrap(len(a), lambda places: spearman(a[places], b[places]), seed=seed, resamples=RESAMPLES)
+    return bootstrap(
+        len(a), lambda places: _mean_correlation(a[places, None], b[places, None]), seed=seed, resamples=RESAMPLES
+    )
 
 
 def _mean_correlation(predicted: Floats, margins: Floats) -> float:

@@ -1,6 +1,7 @@
 """Choose the parameters that carry gradients."""
 
 import re
+import sys
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
@@ -55,9 +56,8 @@ def adapter_names(network: Any) -> set[str]:
     Raises:
         ModelError: there is no LoRA adapter, none is active, or one is merged into the weights.
     """
-    from peft.tuners.lora import LoraLayer
-
-    layers = {n: m for n, m in network.named_modules() if isinstance(m, LoraLayer)}
+    kind = peft_class("tuners.lora.layer", "LoraLayer")
+    layers = {n: m for n, m in network.named_modules() if isinstance(m, kind)}
     if not layers:
         raise ModelError("parameters 'lora': the model has no LoRA adapter")
     if idle := next((f"{n} is {s}" for n, m in layers.items() if (s := _idle(m))), None):
@@ -74,14 +74,19 @@ def _idle(layer: Any) -> str:
 
 def lora_names(network: nn.Module) -> set[str]:
     """Names of the factors (and DoRA magnitudes) of the active LoRA adapters."""
-    from peft.tuners.lora import LoraLayer
-
     found: set[str] = set()
+    lora = peft_class("tuners.lora.layer", "LoraLayer")
     for prefix, module in network.named_modules():
-        if isinstance(module, LoraLayer):
+        if isinstance(module, lora):
             for kind in module.adapter_layer_names:
                 found |= _held_names(prefix, kind, getattr(module, kind), module.active_adapters)
     return found
+
+
+def peft_class(place: str, name: str) -> Any:
+    """A class of PEFT's for `isinstance`, or (), of which nothing is one, where PEFT was not imported: its import takes
+    seconds, and without it no network holds any of its modules."""
+    return getattr(sys.modules.get(f"peft.{place}"), name, ())
 
 
 def _saved_names(network: nn.Module) -> set[str]:

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from peft.tuners.lora.dora import DoraLinearLayer
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 from transformers.pytorch_utils import Conv1D
 
+from prism.model.parameters import peft_class
 from prism.scoring.ledger import Ledger
 from prism.scoring.rows import Rows, Untappable
 from prism.scoring.targets import Targets, first_of
@@ -64,7 +64,8 @@ def _arrived(
 def _scales(module: nn.Module) -> bool:
     """Norms, of which families write their own, and the magnitudes of DoRA: affine in a weight of their own."""
     named = "norm" in type(module).__name__.lower()
-    return isinstance(module, DoraLinearLayer) or (named and "weight" in module._parameters)
+    dora = peft_class("tuners.lora.dora", "DoraLinearLayer")
+    return isinstance(module, dora) or (named and "weight" in module._parameters)
 
 
 def _scaled(module: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> torch.Tensor:

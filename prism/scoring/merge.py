@@ -9,6 +9,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from prism.model.parameters import peft_class
+
 
 @contextmanager
 def merged_adapters(network: nn.Module) -> Iterator[None]:
@@ -18,9 +20,8 @@ def merged_adapters(network: nn.Module) -> Iterator[None]:
     Only in float32 and wider: in narrower types the sum would lose the adapter's lower digits. Anything but plain LoRA
     (DoRA, quantised bases, several kinds at once) is left as it is.
     """
-    from peft.tuners.lora import Linear as LoraLinear
-
-    patched = [m for m in network.modules() if type(m) is LoraLinear and _plain(m)]
+    kind = peft_class("tuners.lora.layer", "Linear")
+    patched: list[Any] = [m for m in network.modules() if type(m) is kind and _plain(m)]
     for module in patched:
         module.forward = partial(_forward, module, module.forward)
     try:

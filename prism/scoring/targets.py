@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from peft.tuners.lora.layer import ParamWrapper
 from torch import nn
+
+from prism.model.parameters import peft_class
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,9 @@ def find_targets(network: nn.Module, chosen: Container[str]) -> dict[nn.Module, 
     names = {id(p): n for n, p in network.named_parameters(remove_duplicate=False) if n in chosen}
     found: dict[nn.Module, Targets] = {}
     called_by_name = set()
+    wrapper = peft_class("tuners.lora.layer", "ParamWrapper")
     for module in network.modules():
-        if isinstance(module, ParamWrapper):
+        if isinstance(module, wrapper):
             called_by_name |= {m for factor in (module.lora_A, module.lora_B) for m in factor.values()}
             for factors in _factors(module, names):
                 own = found.setdefault(module.get_base_layer(), {})
