@@ -3,6 +3,7 @@
 import re
 import sys
 from collections.abc import Iterable, Mapping
+from importlib import import_module
 from typing import Any, Literal
 
 from torch import nn
@@ -86,7 +87,7 @@ def lora_names(network: nn.Module) -> set[str]:
 def peft_class(place: str, name: str) -> Any:
     """A class of PEFT's for `isinstance`, or (), of which nothing is one, where PEFT was not imported: its import takes
     seconds, and without it no network holds any of its modules."""
-    return getattr(sys.modules.get(f"peft.{place}"), name, ())
+    return getattr(import_module(f"peft.{place}"), name) if "peft" in sys.modules else ()
 
 
 def _saved_names(network: nn.Module) -> set[str]:

@@ -1,9 +1,11 @@
 import copy
+import sys
 from typing import Any
 
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from peft.tuners.lora import LoraLayer
 from torch import nn
 from transformers import (
     BloomConfig,
@@ -16,7 +18,7 @@ from transformers import (
 
 from prism.errors import ConfigError, ModelError
 from prism.model import choose_parameters
-from prism.model.parameters import decoder_layers
+from prism.model.parameters import decoder_layers, peft_class
 from tests.conftest import tiny_gpt2, tiny_llama
 
 LORA = {"r": 2, "task_type": "CAUSAL_LM"}
@@ -159,3 +161,11 @@ def test_linear_leaves_out_the_biases_of_experts() -> None:
     assert not [name for name in chosen if name.endswith("bias")]
     for part in ("experts.gate_up_proj", "experts.down_proj", "router.weight"):
         assert f"model.layers.1.mlp.{part}" in chosen
+
+
+def test_no_module_is_of_pefts_where_it_was_not_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert peft_class("tuners.lora.layer", "LoraLayer") is LoraLayer
+    with pytest.raises(AttributeError):  # rather than that adapters are not seen
+        peft_class("tuners.lora.layer", "Renamed")
+    monkeypatch.delitem(sys.modules, "peft")
+    assert peft_class("tuners.lora.layer", "LoraLayer") == ()
