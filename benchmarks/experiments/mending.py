@@ -24,6 +24,8 @@ def mend(job: Job) -> Iterable[str]:
     """A repair per mixture, method and seed; the broken model of a mixture and seed is made once."""
     for mixture in job.scale["mixtures"]:
         (kind, percent), *own = mixture.items()
+        if job.targets and kind not in job.targets:
+            continue
         sizes = {name: job.scale[name] for name in ("rows", "pairs", "held_out")} | dict(own)
         data, target, held_out = job.material.mixture(kind, percent, **sizes)
         found: dict[str, list[dict[str, Any]]] = {}

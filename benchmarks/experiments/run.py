@@ -151,7 +151,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--scale", choices=("small", "cpu", "full"), default="small")
     parser.add_argument("--seeds", type=int)
-    parser.add_argument("--targets", nargs="+")
+    parser.add_argument("--targets", nargs="+", help="of repair: kinds of mixtures, only these")
     parser.add_argument("--methods", nargs="+", help="of the experiment's methods, only these")
     parser.add_argument("--budgets", nargs="+", help="of its budgets, only these")
     args = parser.parse_args()
