@@ -22,13 +22,13 @@ from prism.methods.table import find_method
 
 def mend(job: Job) -> Iterable[str]:
     """A repair per mixture, method and seed; the broken model of a mixture and seed is made once."""
-    kinds = [next(iter(mixture)) for mixture in job.scale["mixtures"]]
-    if unknown := set(job.targets) - set(kinds):
-        raise SystemExit(f"--targets {', '.join(sorted(unknown))}: the mixtures are {', '.join(sorted(set(kinds)))}")
-    for kind, mixture in zip(kinds, job.scale["mixtures"], strict=True):
+    kinds = {next(iter(mixture)) for mixture in job.scale["mixtures"]}
+    if unknown := set(job.targets) - kinds:
+        raise SystemExit(f"--targets {', '.join(sorted(unknown))}: the mixtures are {', '.join(sorted(kinds))}")
+    for mixture in job.scale["mixtures"]:
+        (kind, percent), *own = mixture.items()
         if job.targets and kind not in job.targets:
             continue
-        (_, percent), *own = mixture.items()
         sizes = {name: job.scale[name] for name in ("rows", "pairs", "held_out")} | dict(own)
         data, target, held_out = job.material.mixture(kind, percent, **sizes)
         found: dict[str, list[dict[str, Any]]] = {}

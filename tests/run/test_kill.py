@@ -13,7 +13,7 @@ from prism.config import SelectConfig
 from prism.run.select import run_select
 from tests.run.test_select import contents
 
-ROWS = 1500
+ROWS = 2500
 
 
 @pytest.fixture
@@ -44,11 +44,11 @@ def wait_for(shard: Path, process: subprocess.Popen[bytes]) -> None:
 def test_a_killed_run_goes_on_where_it_stopped(long_config: SelectConfig, tmp_path: Path) -> None:
     shards = Path(long_config.out) / "scores"
     process = start(long_config, tmp_path / "config.yaml")
-    wait_for(shards / "shard-000000.parquet", process)
+    wait_for(shards / "shard-000001.parquet", process)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     done = {p.name: (p.stat().st_mtime_ns, p.stat().st_ino) for p in shards.glob("*.parquet")}
-    assert 1 <= len(done) < 3  # it was killed in the middle
+    assert 2 <= len(done) < 5  # it was killed in the middle
     assert not (Path(long_config.out) / "summary.json").exists()
 
     run = run_select(long_config)
@@ -60,10 +60,10 @@ def test_a_killed_run_goes_on_where_it_stopped(long_config: SelectConfig, tmp_pa
     assert not list(Path(long_config.out).rglob("*.tmp"))
 
     undisturbed = run_select(long_config.model_copy(update={"out": str(tmp_path / "undisturbed")}))
-    names = [f"scores/shard-{n:06d}.parquet" for n in range(3)] + ["selected.jsonl", "direction.safetensors"]
+    names = [f"scores/shard-{n:06d}.parquet" for n in range(5)] + ["selected.jsonl", "direction.safetensors"]
     first, second = contents(long_config.out), contents(undisturbed.folder)
     assert {n: first[n] for n in names} == {n: second[n] for n in names}
-    assert sorted(os.listdir(shards)) == [n.removeprefix("scores/") for n in names[:3]]
+    assert sorted(os.listdir(shards)) == [n.removeprefix("scores/") for n in names[:5]]
 
 
 def test_an_interrupted_run_says_how_to_go_on(long_config: SelectConfig, tmp_path: Path) -> None:
